@@ -7,6 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mediscale.core.commands import program, relative
@@ -32,7 +33,7 @@ def show(run: "Run", report: Path | None) -> None:
     for task, evidence in _evidence(run).items():
         console.print()
         console.print(_metrics(evidence))
-        console.print(f"[bold]decision[/]  {run.decisions[task].result.reason}")
+        _show_decision(console, run, task)
     for task, sentence in run.refusals.items():
         console.print(f"\n[bold]{task}[/]: no model. {sentence}")
     if run.verdicts:
@@ -57,14 +58,14 @@ def show_language(run: "Run", report: Path, results: "Results") -> None:
     console.print()
     console.print(run.progress.table())
     fitted: Any = results["language_model"]
-    for decision in run.decisions.values():
+    for task, decision in run.decisions.items():
         result = decision.result
         evidence = evidence_files.read_evidence(
             LanguageEvidence, run.settings, result.evidence, result.evidence_digest
         )
         console.print()
         console.print(language_table(f"{evidence.model} beside {evidence.base.name}", evidence.measures))
-        console.print(f"[bold]decision[/]  {result.reason}")
+        _show_decision(console, run, task)
         if fitted.trainable.caution:
             console.print(f"[bold]size[/]      {result.model} is {fitted.trainable.caution}.")
         console.print(f"\n[bold]report[/]  {relative(report)}")
@@ -72,6 +73,16 @@ def show_language(run: "Run", report: Path, results: "Results") -> None:
         for command in _next_language(run, result):
             console.print(f"  {command}", markup=False)
     console.print("\nEvery output of a model needs a clinician's judgement.", style="dim")
+
+
+def _show_decision(console: Console, run: "Run", task: str) -> None:
+    """The decision, and what a person did since: a run that found it made tells of that day."""
+    from mediscale.storage import registry
+
+    result = run.decisions[task].result
+    console.print(f"[bold]decision[/]  {result.reason}")
+    if since := registry.succession(run.settings, run.dataset, result.model):
+        console.print(f"[bold]since[/]     {escape(since)}")  # a person's own words
 
 
 def language_table(title: str, measures: "LanguageMeasures") -> Table:

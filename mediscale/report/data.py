@@ -105,6 +105,8 @@ class DecidedVersion:
     """What it showed in shadow, where the policy asked for that."""
     true_probabilities: bool = False
     """Whether the evidence has to compare with those that the records were made from."""
+    succession: str = ""
+    """What took its place in production since; empty while it is there."""
 
     @property
     def floors(self) -> list[Floor]:
@@ -305,6 +307,7 @@ def _decided(settings: Settings, decision: Call) -> DecidedVersion:
         spec=_spec(settings, model),
         silent=promotion.Result.model_validate(result).silent_period,
         true_probabilities=params.get("oracle") is not None,
+        succession=registry.succession(settings, params["dataset"], model),
     )
 
 

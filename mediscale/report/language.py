@@ -13,7 +13,7 @@ from mediscale.inference.language_spec import NOTICE
 from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps
 from mediscale.report import page
-from mediscale.storage import calls
+from mediscale.storage import calls, registry
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Run
 from monitoring.question_drift import Result as QuestionDrift
@@ -35,6 +35,8 @@ class LanguageReport:
     evidence: LanguageEvidence
     asked: QuestionDrift | None
     """The newest verdict on what the dataset's versions are asked; None where nobody looked."""
+    succession: str = ""
+    """What took the version's place in production since; empty while it is there."""
 
     @property
     def name(self) -> str:
@@ -98,15 +100,17 @@ def collect(settings: Settings, run: Run) -> LanguageReport:
         MediscaleError: a call's record is missing.
     """
     decision = _only(run, DECISION)
+    evidence = evidence_files.read_evidence(
+        LanguageEvidence, settings, decision.params["evidence"], decision.params["evidence_digest"]
+    )
     return LanguageReport(
         run=run,
         questions=_only(run, "question_set"),
         training=_only(run, "language_model"),
         decision=decision,
-        evidence=evidence_files.read_evidence(
-            LanguageEvidence, settings, decision.params["evidence"], decision.params["evidence_digest"]
-        ),
+        evidence=evidence,
         asked=_question_drift(settings, run.dataset),
+        succession=registry.succession(settings, run.dataset, evidence.model),
     )
 
 

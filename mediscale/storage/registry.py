@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlparse
 
 from mediscale.core import network, refs, task_names
-from mediscale.core.errors import StorageError, UsageError
+from mediscale.core.errors import MediscaleError, StorageError, UsageError
+from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals
 from mediscale.storage.history import append, bodies, entries
@@ -139,6 +140,23 @@ def current(settings: Settings, dataset: str, task: str, alias: Alias) -> Move |
     name = model_name(dataset, task)
     moves = [move for move in attested(settings, dataset) if (move.model, move.alias) == (name, alias)]
     return moves[-1] if moves else None
+
+
+def succession(settings: Settings, dataset: str, version: ModelRef) -> str:
+    """What took a version's place in production, as a sentence; empty while it is there, and of one that never was."""
+    try:
+        recorded = history(settings, dataset)
+    except MediscaleError as error:
+        return f"Whether it still is in production can't be told: {error}"
+    moves = [move for move in recorded if (move.model, move.alias) == (version.name, "production")]
+    left = [move for move in moves if move.from_version == version.version]
+    if not left or moves[-1].to_version == version.version:
+        return ""
+    move = left[-1]
+    return (
+        f"It is not in production any more: v{move.to_version} took its place on {move.moved_at:%Y-%m-%d %H:%M} UTC, "
+        f"by {move.actor}: {move.reason}"
+    )
 
 
 def next_sequence(settings: Settings, dataset: str) -> int:

@@ -79,6 +79,8 @@ class ModelCard(Frozen):
     sections: tuple[Section, ...]
     made_from: tuple[str, ...]
     """Keys of the calls of the run, as ``stage key``: the version's lineage."""
+    succession: str = ""
+    """What had taken its place in production when the card was written."""
     notice: str = NOTICE
 
 
@@ -139,6 +141,7 @@ def _card(subject: Subject) -> ModelCard:
         synthetic=subject.landed.synthetic,
         sections=_sections(frameworks(), answers, subject),
         made_from=_provenance(subject.contents.run),
+        succession=subject.decided.succession,
     )
 
 
@@ -154,6 +157,7 @@ def of_language(report: LanguageReport) -> ModelCard:
         synthetic=False,
         sections=_sections(language_frameworks(), language_answers, report),
         made_from=_provenance(report.run),
+        succession=report.succession,
         notice=language_spec.NOTICE,
     )
 

@@ -2,17 +2,21 @@
 
 import json
 import re
+from datetime import datetime
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from mediscale import report
 from mediscale.cli import main
 from mediscale.core import tasks
 from mediscale.core.errors import NotFoundError
 from mediscale.report import model_card
 from mediscale.report.model_card import answers
 from mediscale.report.model_card.card import frameworks
+from mediscale.storage import registry
+from mediscale.storage.registry import Move
 from training.evaluation.evaluation_report import Evidence
 from training.statistics.estimate import Estimate
 
@@ -24,6 +28,28 @@ def card(one_run) -> model_card.ModelCard:
 
 def items(card: model_card.ModelCard, framework: int = 0) -> dict[str, model_card.card.Item]:
     return {item.id: item for item in card.sections[framework].items}
+
+
+@pytest.mark.usefixtures("empty_charts")
+def test_a_card_and_a_report_say_that_a_person_withdrew_the_version(leave_run) -> None:
+    """What was decided on the day of the run is not what answers patients."""
+    settings = leave_run()
+    model = model_card.find(settings, "synthetic-mortality/1").model
+    for sequence, (before, after, reason) in enumerate(
+        [(None, 1, "It is better."), (1, 2, "It alarms a ward.")], 1
+    ):
+        assert "any more" not in report.write(settings).read_text()
+        move = Move(
+            sequence=sequence, model=model.name, task="mortality", alias="production", from_version=before,
+            to_version=after, actor="ana", moved_at=datetime(2026, 11, sequence, 3), reason=reason, evidence_digest="e",
+            model_uri=model.uri, model_digest=model.digest, key=f"{sequence}",
+        )  # fmt: skip
+        registry.record(settings, "synthetic", move)
+    sentence = "It is not in production any more: v2 took its place on 2026-11-02 03:00 UTC, by ana: It alarms a ward."
+    assert model_card.find(settings, "synthetic-mortality/1").succession == sentence
+    page = report.write(settings)
+    for file in (page, page.with_name(registry.card_file(model.name, model.version))):
+        assert f"<strong>Since then:</strong> {sentence}" in file.read_text()
 
 
 def test_both_frameworks_are_whole() -> None:
