@@ -181,9 +181,9 @@ def _runs(options: argparse.Namespace) -> int:
 def _line(run: "ListedRun") -> str:
     own = len(run.calls) - len(run.cached)
     decided = "; ".join(f"{call.task or LANGUAGE} {_decision(call.result)}" for call in run.decisions)
+    began = f"{run.began_at:%Y-%m-%d %H:%M}" if run.began_at else ""
     return (
-        f"{run.started_at:%Y-%m-%d %H:%M}  {run.run_id:<40} {run.dataset:<16} "
-        f"{own:>3} calls, {len(run.cached):>2} cached  {decided}"
+        f"{began}  {run.run_id:<40} {run.dataset:<16} {own:>3} calls, {len(run.cached):>2} cached  {decided}"
     ).rstrip()
 
 

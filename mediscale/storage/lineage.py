@@ -61,6 +61,8 @@ class Run:
     calls: tuple[Call, ...]
     cached: frozenset[str]
     """Keys of the calls that another run had made."""
+    began_at: datetime | None
+    """When its first call began or was found; None where all that it lists is gone."""
 
     def all(self, stage: str, task: str = "") -> list[Call]:
         return [call for call in self.calls if call.stage == stage and task in ("", call.task)]
@@ -76,10 +78,6 @@ class Run:
     @property
     def tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(call.task for call in self.calls if call.task))
-
-    @property
-    def started_at(self) -> datetime:
-        return min(call.started_at for call in self.calls)
 
     @property
     def decisions(self) -> list[Call]:
@@ -151,10 +149,13 @@ class Lineage:
         return self._of(run_id, calls.entries(self._settings, run_id))
 
     def _of(self, run_id: str, entries: Iterable[calls.RunEntry]) -> Run:
-        own = [self.by_key[entry.key] for entry in entries if entry.key in self.by_key]
+        listed = [entry for entry in entries if entry.key in self.by_key]
+        own = [self.by_key[entry.key] for entry in listed]
         upstream = self.upstream(own)
         cached = frozenset(call.key for call in upstream.values() if call.run_id != run_id)
-        return Run(run_id, tuple(call for call in self.calls if call.key in upstream), cached)
+        made = [call.started_at for call in upstream.values() if call.run_id == run_id]
+        began_at = min([*made, *(entry.at for entry in listed)], default=None)
+        return Run(run_id, tuple(call for call in self.calls if call.key in upstream), cached, began_at)
 
     def runs(self) -> list[Run]:
         """Every run that made or found a call, oldest first."""

@@ -58,6 +58,9 @@ def test_a_retraining_stands_on_the_features_of_an_earlier_run_and_lists_only_it
     assert "training_set" in own
     assert "bronze" not in own
     assert {"bronze", "silver"} <= _stages(retraining)
+    assert retraining.began_at == min(
+        call.started_at for call in retraining.calls if call.key not in retraining.cached
+    ), "not when the extract was landed that it reads"
     assert retraining.newest("bronze").run_id == lineage.find(home, "synthetic-mortality/1").run_id
     assert retraining.tasks == ("mortality",)
 
