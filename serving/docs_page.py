@@ -14,10 +14,13 @@ from typing import Any
 Json = Mapping[str, Any]
 
 _STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0;
-border-bottom:1px solid #ddd}code,pre,textarea{font:14px/1.4 ui-monospace,monospace}pre{white-space:pre-wrap}
-textarea,input{width:100%;box-sizing:border-box}textarea{height:8rem}
+:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0}
+tr{border-bottom:1px solid #8888}code,pre,textarea{font:14px/1.4 ui-monospace,monospace}
+pre{white-space:pre-wrap;overflow-wrap:anywhere}button{font:inherit;padding:.3rem .6rem;margin:.1rem 0}
+textarea,input{width:100%;box-sizing:border-box;font-size:16px}textarea{height:8rem}
+@media(max-width:40rem){body{overflow-wrap:anywhere}tr:first-child{display:none}tr,td{display:block}tr{padding:.3rem 0}
+td{padding:0}}
 """
 _SCRIPT = """
 const body = document.getElementById("body"), answer = document.getElementById("answer");
@@ -53,6 +56,7 @@ def page(document: Json) -> str:
     return "\n".join(
         [
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(about["title"])}</title>',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f'<link rel="icon" href="data:,"><style>{_STYLE}</style>',
             f"<h1>{_text(about['title'])}</h1><p>{_text(about['description'])}</p>",
             "<h2>Ask</h2>",
@@ -77,7 +81,7 @@ def _asking(examples: Json) -> Iterator[str]:
     yield f'<p><label for="body">Body of POST /predict</label><textarea id="body">{_text(first)}</textarea>'
     yield '<p><label for="key">Your key or token, where this server asks for one (it is sent and not kept)</label>'
     yield '<input id="key" type="password" autocomplete="off" spellcheck="false">'
-    yield '<p><button type="button" id="ask">Ask</button><pre id="answer"></pre>'
+    yield '<p><button type="button" id="ask">Ask</button><pre id="answer" role="status"></pre>'
 
 
 def _addresses(paths: Json) -> Iterator[tuple[str, ...]]:
@@ -100,7 +104,8 @@ def _answers(schemas: Json) -> Iterator[str]:
 
 
 def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
-    yield f"<table><tr>{''.join(f'<th>{_text(name)}</th>' for name in head)}</tr>"
+    columns = "".join(f'<th scope="col">{_text(name)}</th>' for name in head)
+    yield f"<table><tr>{columns}</tr>"
     for first, *others in rows:
         cells = "".join(f"<td>{_text(cell)}</td>" for cell in others)
         yield f"<tr><td><code>{_text(first)}</code></td>{cells}</tr>"

@@ -51,6 +51,20 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     assert client.get("/v1/chat/completions").json()["error"]["message"] == sentence
 
 
+def test_a_telephone_and_a_dark_ward_can_read_it(client: TestClient) -> None:
+    """Without its own width a telephone shows a page of 980 pixels; an answer is read aloud as it comes."""
+    page = Page(client.get("/docs").text)
+    assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
+    assert ("pre", "role", "status") in page.attributes
+    assert "color-scheme:light dark" in page.inside["style"]
+    assert not re.search(r"[^-]color:|background", page.inside["style"]), (
+        "the browser's own colours, in both schemes"
+    )
+    columns = [value for tag, name, value in page.attributes if (tag, name) == ("th", "scope")]
+    assert columns
+    assert set(columns) == {"col"}
+
+
 def test_the_policy_admits_the_page_s_own_script_and_style_and_no_other_server(client: TestClient) -> None:
     response = client.get("/docs")
     page = Page(response.text)
