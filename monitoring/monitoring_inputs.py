@@ -11,16 +11,16 @@ from mediscale.storage import calls, lake, registry
 from mediscale.storage.registry import Move
 
 
-def version(settings: Settings, dataset: str, task: TaskName) -> ModelRef:
+def watched_version(settings: Settings, dataset: str, task: TaskName) -> ModelRef:
     """The version that is watched.
 
     Raises:
         NotFoundError: neither alias points to a version.
     """
-    return served(settings, dataset, task).version
+    return watched_move(settings, dataset, task).version
 
 
-def served(settings: Settings, dataset: str, task: TaskName) -> Move:
+def watched_move(settings: Settings, dataset: str, task: TaskName) -> Move:
     """The move of production's alias, or of staging's as long as nothing is in production.
 
     Raises:
@@ -42,7 +42,7 @@ def drift_inputs(
     Raises:
         NotFoundError: no version is served, nothing says what it was trained on, or nothing was logged yet.
     """
-    model = model or version(settings, dataset, task)
+    model = model or watched_version(settings, dataset, task)
     training_set = training_set_of(settings, model)
     predictions = lake.latest(settings, dataset, PREDICTIONS.name)
     return {"model": model, "training_set": training_set, "predictions": predictions}

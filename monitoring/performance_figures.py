@@ -96,14 +96,14 @@ class Judge:
     ) -> Iterator[Figure]:
         """The figures of every window that holds an answer. ``answered`` has columns of ``matured_outcomes.answers``
         and the attributes, ``labelled`` are the labels that are certain at ``as_of``."""
-        age = matured_outcomes.ripe_age(labelled) if labelled is not None else None
+        age = matured_outcomes.maturity_age(labelled) if labelled is not None else None
         at = pc.field("predicted_at")
         for start, end in windows:
             rows = answered.filter((at >= start) & (at < end))
             if not rows.num_rows:
                 continue
             if labelled is not None and age is not None and end <= as_of - age:
-                yield from self._measured(start, end, matured_outcomes.with_outcomes(rows, labelled, as_of))
+                yield from self._measured(start, end, matured_outcomes.join_outcomes(rows, labelled, as_of))
             else:
                 yield from _estimated(start, end, rows)
 

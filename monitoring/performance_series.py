@@ -154,7 +154,7 @@ def series_inputs(settings: Settings, dataset: str, task: TaskName, as_of: datet
     Raises:
         NotFoundError: no version is served, or nothing was logged yet.
     """
-    move = monitoring_inputs.served(settings, dataset, task)
+    move = monitoring_inputs.watched_move(settings, dataset, task)
     values: dict[str, Any] = {
         "model": move.version,
         "since": move.moved_at,

@@ -102,7 +102,7 @@ def retrain_inputs(settings: Settings, dataset: str, task: TaskName) -> dict[str
     Raises:
         NotFoundError: no version is served, or no window of it was judged.
     """
-    model = monitoring_inputs.version(settings, dataset, task)
+    model = monitoring_inputs.watched_version(settings, dataset, task)
     windows = judged_windows.of_version(settings, dataset, task, model)
     if not windows:
         raise NotFoundError(

@@ -121,7 +121,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
             asyncio.create_task(_repeat(service.check_language, FILES_SECONDS)),
             asyncio.create_task(_repeat(service.flush, FLUSH_SECONDS)),
             asyncio.create_task(_repeat(service.follow_lake, LAKE_SECONDS, at_once=True)),
-            asyncio.create_task(asyncio.to_thread(service.flush_left_behind)),
+            asyncio.create_task(asyncio.to_thread(service.flush_orphaned_logs)),
         ]
         gc.collect()
         gc.freeze()  # what is loaded now lives as long as the process: no collection need look at it

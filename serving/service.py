@@ -19,7 +19,7 @@ from serving.language.languages import Languages, ServedLanguage
 from serving.log import feedback
 from serving.log.feedback import FeedbackRequest, FeedbackTaken
 from serving.log.logged_answers import NOTE_ANALYSIS, AnalysedNote, Feedback, Prediction, Requester
-from serving.log.prediction_log import PredictionLog, flush_left_behind
+from serving.log.prediction_log import PredictionLog, flush_orphaned_logs
 from serving.metrics.night_gauges import NightGauges
 from serving.metrics.performance_gauges import PerformanceGauges
 from serving.metrics.prometheus_metrics import Metrics
@@ -319,10 +319,10 @@ class Service:
         """Moves what is logged to the lake."""
         self._attempt("flush", self._flush)
 
-    def flush_left_behind(self) -> None:
+    def flush_orphaned_logs(self) -> None:
         """Moves what killed workers of this home logged to the lake."""
         datasets = {each.dataset for each in self._logs}
-        of_each = [partial(flush_left_behind, self.settings, dataset) for dataset in sorted(datasets)]
+        of_each = [partial(flush_orphaned_logs, self.settings, dataset) for dataset in sorted(datasets)]
         self._attempt("left behind", partial(_run_all, of_each))
 
     def _flush(self) -> None:

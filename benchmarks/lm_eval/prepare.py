@@ -56,7 +56,7 @@ def main() -> None:
     version = parse_version(sys.argv[1])
     assert version is not None, "a version is written MODEL/VERSION"
     settings = Settings()
-    model = language_model.registered(settings, *version)
+    model = language_model.find_version(settings, *version)
     loaded = language.load(settings, model_files.read_verified(settings, model))
     write(loaded, questions.read(Path(sys.argv[2])), Path(sys.argv[3]))
 

@@ -52,7 +52,7 @@ class Assertions:
     def where(self, chosen: Bools | Ints) -> "Assertions":
         return Assertions(*(getattr(self, field)[chosen] for field in self.__dataclass_fields__))
 
-    def known_at(self, at: int) -> "Assertions":
+    def as_of(self, at: int) -> "Assertions":
         """What was known then of what had happened by then."""
         return self.where((self.available <= at) & (at < self.latest_until) & (self.time <= at))
 
@@ -114,7 +114,7 @@ def _is_one_of(patterns: tuple[re.Pattern[str], ...], code: str) -> bool:
 def failed_step(own: Assertions, stay: Stay, task: Task, at: datetime) -> FlowStep | None:
     """The first step of the flow that a prediction at that time (naive UTC) does not pass, by what was known then; None
     where the patient is at risk."""
-    visible, began = own.known_at(in_microseconds(at)), beginning(stay)
+    visible, began = own.as_of(in_microseconds(at)), beginning(stay)
     for kind, exclusion in enumerate(task.at_risk.excluded, start=_VALUE + 1):
         present = visible.kind == kind
         if exclusion.window == "stay":

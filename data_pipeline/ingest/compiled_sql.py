@@ -18,8 +18,8 @@ _FOLDER: ContextVar[Path | None] = ContextVar("folder of compiled SQL", default=
 
 
 @contextmanager
-def kept_in(settings: Settings, compiler: str) -> Iterator[None]:
-    """Keeps in the home what ``text_of`` compiles within, by the module ``compiler``."""
+def cached_in(settings: Settings, compiler: str) -> Iterator[None]:
+    """Keeps in the home what ``compiled_text`` compiles within, by the module ``compiler``."""
     version = hashlib.sha256(f"{calls.code_digest(compiler)} {calls.lock()}".encode()).hexdigest()
     before = _FOLDER.set(settings.home / "sql" / version[:16])
     try:
@@ -28,7 +28,7 @@ def kept_in(settings: Settings, compiler: str) -> Iterator[None]:
         _FOLDER.reset(before)
 
 
-def text_of(query: str, compile_query: Callable[[str], str]) -> str:
+def compiled_text(query: str, compile_query: Callable[[str], str]) -> str:
     """What ``compile_query`` makes of a query, now or in an earlier run."""
     folder = _FOLDER.get()
     if folder is None:

@@ -39,7 +39,7 @@ def connection(settings: Settings) -> Iterator["duckdb.DuckDBPyConnection"]:
     """An empty database in memory; what is more than the memory that the settings give lies in a folder of the home."""
     import duckdb
 
-    with _scratch(settings) as folder, compiled_sql.kept_in(settings, __name__):
+    with _scratch(settings) as folder, compiled_sql.cached_in(settings, __name__):
         opened = duckdb.connect(
             config={
                 "temp_directory": str(folder),
@@ -151,16 +151,16 @@ def _java_double(number: float) -> str:
 
 
 @lru_cache(256)
-def carried(spark_sql: str) -> str:
+def transpile(spark_sql: str) -> str:
     """A text of Spark SQL in DuckDB's. A stream asks for the same few texts batch after batch.
 
     Raises:
         sqlglot.errors.SqlglotError: it is no SQL, or has what DuckDB can't do.
     """
-    return compiled_sql.text_of(spark_sql, _carry)
+    return compiled_sql.compiled_text(spark_sql, _transpile)
 
 
-def _carry(spark_sql: str) -> str:
+def _transpile(spark_sql: str) -> str:
     import sqlglot
 
     with _without_garbage_collection():
@@ -295,7 +295,7 @@ def _simple(pattern: str) -> bool:
     return True
 
 
-def sentence(text: str) -> str:
+def error_sentence(text: str) -> str:
     """The first sentence of what the engine says of an expression, without its plan and its codes.
 
     >>> sentence('Binder Error: Referenced column "x" not found in FROM clause!\\nCandidate bindings: "y"')
@@ -310,7 +310,7 @@ def batches(database: "duckdb.DuckDBPyConnection", sql: str) -> Iterator[pa.Reco
     yield from database.sql(sql).to_arrow_reader(BATCH_ROWS)
 
 
-def keep(
+def create_table(
     database: "duckdb.DuckDBPyConnection", table: str, schema: pa.Schema, rows: Iterable[pa.RecordBatch]
 ) -> None:
     """Keeps rows as a table of the database; what reading them raises is raised as it is."""

@@ -63,11 +63,11 @@ def _keep_rows(
     texts: Iterable[pa.RecordBatch],
 ) -> None:
     rows = (_typed(source, dataset, name, batch) for batch in texts)
-    engine.keep(database, f"t_{name}", _schema(source, name), rows)
+    engine.create_table(database, f"t_{name}", _schema(source, name), rows)
     if (through := source.tables[name].patient_through) is not None:
         database.execute(f"alter table t_{name} drop column {extract_facts.SUBJECT}")
         owned = extract_facts.with_patient(source, name, through, [extract_facts.SUBJECT])
-        database.execute(f"create or replace table t_{name} as {engine.carried(owned)}")
+        database.execute(f"create or replace table t_{name} as {engine.transpile(owned)}")
 
 
 def _schema(source: Source, name: str) -> pa.Schema:
@@ -121,7 +121,7 @@ def candidates(
     for place, sql in _fact_queries(database, source, tables, dataset, named):
         _compute(database, source, into, sql, *place)
         into = "insert into facts"
-    return engine.carried(extract_facts.candidates_query(source))
+    return engine.transpile(extract_facts.candidates_query(source))
 
 
 def _fact_queries(
@@ -187,7 +187,7 @@ def judged_rows(
     for place, sql in _fact_queries(database, source, tables, dataset):
         _compute(database, source, "create or replace temp view stated as", sql, *place)
         apart.add(engine.batches(database, "select * from stated"))
-    query = engine.carried(extract_facts.candidates_query(source))
+    query = engine.transpile(extract_facts.candidates_query(source))
     for rows in apart.read():
         database.register("facts", rows)
         yield from _in_order(database, query)
@@ -218,14 +218,14 @@ def _compute(
 
     carried = ""
     try:
-        carried = engine.carried(sql)
+        carried = engine.transpile(sql)
         database.execute(f"{into} {carried}")
     except (SqlglotError, duckdb.Error) as error:
         if carried and _is_bound(database, carried):
             raise
         raise UsageError(
-            f"The source {source.name} cannot be used: {place}: {engine.sentence(str(error))}; its expressions are "
-            f"Spark SQL over the columns{columns_of}."
+            f"The source {source.name} cannot be used: {place}: {engine.error_sentence(str(error))}; its expressions "
+            f"are Spark SQL over the columns{columns_of}."
         ) from error
 
 
@@ -243,7 +243,7 @@ def _is_bound(database: "duckdb.DuckDBPyConnection", sql: str) -> bool:
 def judged(candidate_facts: str, rules: Table) -> str:
     """The query of facts with ``broken``: the rules that each breaks (``Table.broken_rules``), null for nearly all."""
     passes = " and ".join(f"coalesce({rule.passes}, true)" for rule in rules.all_rules)
-    broken = engine.carried(f"select if({passes}, null, {rules.broken_rules}) as broken").removeprefix(
+    broken = engine.transpile(f"select if({passes}, null, {rules.broken_rules}) as broken").removeprefix(
         "SELECT "
     )
     return f"select *, {broken} from ({candidate_facts})"

@@ -52,7 +52,7 @@ def place(
     the first row is kept.
     """
     with database.cursor() as own:  # beside a query whose rows are still coming
-        visits = engine.carried(_visit_times(source, dataset))
+        visits = engine.transpile(_visit_times(source, dataset))
         own.execute(f"create or replace table visits_of as {visits}")
         yield from _without_other_units(_placed(own, rows, n_shards) for rows in ordered)
 

@@ -329,7 +329,7 @@ def listed_subjects(
     from data_pipeline.ingest.extract_facts import pseudonym_sql, subjects_query
 
     columns = f"source_subject, {pseudonym_sql('source_subject', dataset)} as subject_id"
-    return engine.batches(database, engine.carried(f"select {columns} from ({subjects_query(source)})"))
+    return engine.batches(database, engine.transpile(f"select {columns} from ({subjects_query(source)})"))
 
 
 def _check_unique(dataset: str, listed: pa.Table) -> None:

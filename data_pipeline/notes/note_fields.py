@@ -42,7 +42,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         StorageError: the table of notes is not the one referred to.
     """
-    written = notes_files.write_of_each(
+    written = notes_files.write_per_note(
         settings, params.notes, NOTE_FIELDS, params.dataset, key, _analyze, workers.cores(settings)
     )
     read = lake.dataset(settings, params.notes).count_rows()

@@ -43,7 +43,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     tokenizer = encoders.tokenizer(encoders.folder(settings, params.encoder))
     revision = encoders.digest(tokenizer)
     tokenize = partial(_tokenize, tokenizer=tokenizer.to_str(), revision=revision)
-    written = notes_files.write_of_each(
+    written = notes_files.write_per_note(
         settings, params.notes, NOTE_TOKENS, params.dataset, key, tokenize, processes=1
     )
     read = lake.dataset(settings, written).to_batches(columns=["tokens"])

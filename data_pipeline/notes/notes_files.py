@@ -17,7 +17,7 @@ MakeRows = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 _BATCH_ROWS = 1000
 
 
-def write_of_each(
+def write_per_note(
     settings: Settings,
     notes: TableRef,
     table: Table,

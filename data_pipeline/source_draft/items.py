@@ -246,7 +246,7 @@ def _converted(sql: str, value: float) -> float:
     import duckdb
 
     return float(
-        duckdb.execute(f"select {engine.carried(sql)} from (select {value!r}::double as value)").fetchall()[
+        duckdb.execute(f"select {engine.transpile(sql)} from (select {value!r}::double as value)").fetchall()[
             0
         ][0]
     )

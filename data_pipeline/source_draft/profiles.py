@@ -215,7 +215,7 @@ def _table(database: "duckdb.DuckDBPyConnection", files: Files, root: Path) -> T
         for path in files.paths
     )
     counted = _Limited(_with_points(batches) if written.decimal == "," else batches, headers)
-    engine.keep(database, f"x_{files.name}", schema, counted)
+    engine.create_table(database, f"x_{files.name}", schema, counted)
     rows = int(database.execute(f"select count(*) from {relation}").fetchall()[0][0])
     columns = _columns(database, relation, headers) if rows and headers else {}
     return Table(files.name, files.file, rows, columns, written, paths, not counted.cut)

@@ -22,7 +22,7 @@ from infra.set_up.check_tools import (
 from infra.set_up.commands import fail, say
 from infra.set_up.environments import install_project, make_environment, make_store, make_tools
 from infra.set_up.java import SPARK_START, archive_classes, machine_java, make_java
-from infra.set_up.stamps import alone, digest_of, done, finish
+from infra.set_up.stamps import alone, digest_of, finish, is_current
 
 LOCKED_MACHINES = {("Linux", "x86_64"), ("Darwin", "arm64")}
 
@@ -41,12 +41,12 @@ def main(target: str) -> None:
         "jar-locks": jar_lock_steps,
     }
     steps = plans[target]()
-    if all(done(stamp, digest) for stamp, digest, _ in steps):
+    if all(is_current(stamp, digest) for stamp, digest, _ in steps):
         return
     with alone():
         started = time.monotonic()
         for stamp, digest, make in steps:
-            if not done(stamp, digest):  # the set-up that this one waited for may have done it
+            if not is_current(stamp, digest):  # the set-up that this one waited for may have done it
                 make()
                 finish(stamp, digest)
         say(f"ready in {time.monotonic() - started:.0f} s")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from infra.set_up import places
 from infra.set_up.commands import PACKAGES, run, uv
-from infra.set_up.stamps import digest_of, done, finish
+from infra.set_up.stamps import digest_of, finish, is_current
 
 
 def make_tools(bootstrap: Path) -> None:
@@ -23,7 +23,7 @@ def make_environment(home: Path, lock: Path, size: str) -> None:
     that of what is imported, and more than half of these files never are.
     """
     stamp, place = home / "done-packages", home / "done-venv"
-    if not (stamp.exists() and done(place, digest_of())):
+    if not (stamp.exists() and is_current(place, digest_of())):
         venv = [*uv("venv"), "--clear", "--python", places.BASE_PYTHON, str(home)]
         run(f"creating {home.name}", venv, "a usable Python")
         finish(place, digest_of())

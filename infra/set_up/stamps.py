@@ -20,7 +20,7 @@ def digest_of(*files: Path) -> str:
     return digest.hexdigest()
 
 
-def done(stamp: Path, digest: str) -> bool:
+def is_current(stamp: Path, digest: str) -> bool:
     return stamp.is_file() and stamp.read_text() == digest
 
 

@@ -63,7 +63,7 @@ def _registered(home: "Settings", text: str) -> "ModelRef":
     version = parse_version(text)
     if version is None:
         raise UsageError("A version is written MODEL/VERSION, such as clinical-questions-language/1.")
-    return language_model.registered(home, *version)
+    return language_model.find_version(home, *version)
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:

@@ -125,7 +125,7 @@ def verify_rows(settings: Settings, dataset: str) -> RowsReport:
     """
     writers = _writers(settings, registry.history(settings, dataset))
     written = {(output.ref.table_id, output.ref.version) for call in writers for output in call.outputs}
-    compared = list(recorded_rows.comparable(settings, dataset, writers))
+    compared = list(recorded_rows.comparable_tables(settings, dataset, writers))
     return RowsReport(
         tables=len(written),
         incomparable=len(written) - len(compared),
@@ -149,7 +149,7 @@ def _writers(settings: Settings, moves: Sequence[Move]) -> list[Call]:
 def _changed_rows(settings: Settings, written: Sequence[tuple[Call, Output]]) -> Iterator[str]:
     for writer, output in written:
         try:
-            if not recorded_rows.are_as_recorded(settings, output):
+            if not recorded_rows.match_record(settings, output):
                 yield f"{output.ref} has other rows than {writer.stage} wrote; restore the table from a backup."
         except MediscaleError as error:
             yield f"{output.ref}, which {writer.stage} wrote, can't be read: {error}"

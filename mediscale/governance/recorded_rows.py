@@ -12,7 +12,9 @@ from mediscale.storage.calls import Call, Output
 from mediscale.storage.history_entries import Erasure
 
 
-def comparable(settings: Settings, dataset: str, writers: Iterable[Call]) -> Iterator[tuple[Call, Output]]:
+def comparable_tables(
+    settings: Settings, dataset: str, writers: Iterable[Call]
+) -> Iterator[tuple[Call, Output]]:
     """The tables that calls wrote and whose rows can be compared with their records, each once.
 
     An erasure takes a patient's rows out of every version of a table, so that there is nothing to compare with what was
@@ -30,7 +32,7 @@ def comparable(settings: Settings, dataset: str, writers: Iterable[Call]) -> Ite
     yield from written.values()
 
 
-def are_as_recorded(settings: Settings, output: Output) -> bool:
+def match_record(settings: Settings, output: Output) -> bool:
     """Reads the whole table at the version that was written.
 
     Raises:

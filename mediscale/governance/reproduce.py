@@ -177,9 +177,9 @@ def _check_rows(settings: Settings, lineage: Lineage, record: Call) -> None:
     version that was trained on the patient, ``_parts`` has said so.
     """
     writers = lineage.parents(record)
-    for writer, output in recorded_rows.comparable(settings, record.params["dataset"], writers):
+    for writer, output in recorded_rows.comparable_tables(settings, record.params["dataset"], writers):
         is_read = f"table:{output.ref.table_id}@{output.ref.version}" in record.inputs
-        if is_read and not recorded_rows.are_as_recorded(settings, output):
+        if is_read and not recorded_rows.match_record(settings, output):
             raise StorageError(
                 f"The table {output.ref}, from which {_model(record)} was made, has other rows than {writer.stage} "
                 "wrote, so that the version can't be reproduced from it; restore the table from a backup."

@@ -21,7 +21,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.simulation.replay_server import Question, Server
 from mediscale.storage import lake
 from mediscale.storage.history_entries import Alias
-from serving.log.prediction_log import flush_left_behind
+from serving.log.prediction_log import flush_orphaned_logs
 
 _BETWEEN = timedelta(minutes=1)
 """From one question to the next."""
@@ -55,7 +55,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001
     Raises:
         NotFoundError: the alias points to another version.
     """
-    flush_left_behind(settings, params.dataset)
+    flush_orphaned_logs(settings, params.dataset)
     events = lake.read(settings, params.events, prediction_times.COLUMNS)
     due = prediction_times.due_predictions(events, tasks.load(params.task), params.since, params.until)
     questions = list(_questions(settings, params, due))

@@ -145,7 +145,7 @@ def run(settings: Settings, dataset: str, task: TaskName, show: Callable[[str], 
     Raises:
         NotFoundError: no version of the task is staged or in production.
     """
-    model = monitoring_inputs.version(settings, dataset, task)
+    model = monitoring_inputs.watched_version(settings, dataset, task)
     training_set = TableRef.model_validate(monitoring_inputs.training_set_of(settings, model))
     predictor = tabular.load(settings, model, task)
     held_out = training_examples.load(settings, training_set, "held_out", predictor.spec.features)
@@ -211,7 +211,7 @@ class Hospital:
             )
             if retrain_decision.run(verdict, self.settings, f"{day}").retrain:
                 retrain.append(day)
-        return judged(change, windows, measured, retrain)
+        return judge(change, windows, measured, retrain)
 
     def _ask(self, day: int, change: Change, generator: np.random.Generator) -> tuple[TableRef, TableRef]:
         rows = generator.integers(0, len(self.held_out), PER_DAY)
@@ -277,7 +277,7 @@ class Hospital:
         return performance_series.run(params, self.settings, f"{day}")
 
 
-def judged(
+def judge(
     change: Change,
     windows: list[drift.Result],
     measured: list[tuple[int, tuple[Any, ...]]],

@@ -85,7 +85,11 @@ class Calibrated:
 def monitored_features(spec: PredictorSpec, most: int) -> tuple[str, ...]:
     """The inputs to watch, most important first: one for each measurement, among those that a request's plain value
     fills where there are such, so that both kinds of questions are watched by the same columns."""
-    plain = {spec.features[i] for name in spec.plain_inputs for i in request_dropout.filled(spec.task, name)}
+    plain = {
+        spec.features[i]
+        for name in spec.plain_inputs
+        for i in request_dropout.filled_features(spec.task, name)
+    }
     ranked = sorted(spec.features, key=lambda name: (name not in plain, -spec.importance.get(name, 0.0)))
     by_code: dict[str, str] = {}
     for name in ranked:

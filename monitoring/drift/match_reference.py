@@ -83,7 +83,7 @@ def _kinds(window: Window, task: TaskName, answerable: AnswerableInputs) -> tupl
     """The kinds of questions in the window, and the number of each row's."""
     names = kernel.plain_inputs(task)
     given_inputs = np.column_stack(
-        [~np.isnan(window.inputs[:, request_dropout.filled(task, name)[0]]) for name in names]
+        [~np.isnan(window.inputs[:, request_dropout.filled_features(task, name)[0]]) for name in names]
     )
     given_inputs &= window.ad_hoc[:, None]
     input_sets, kind_of, times = np.unique(given_inputs, axis=0, return_inverse=True, return_counts=True)
@@ -115,7 +115,7 @@ def _named(names: tuple[str, ...], flags: Flags) -> tuple[str, ...]:
 def _known(examples: Examples, task: TaskName) -> AnswerableInputs:
     names = kernel.plain_inputs(task)
     whole = kernel.as_request(examples.inputs, task, names)
-    return {name: ~np.isnan(whole[:, request_dropout.filled(task, name)[0]]) for name in names}
+    return {name: ~np.isnan(whole[:, request_dropout.filled_features(task, name)[0]]) for name in names}
 
 
 def _asked_as(kind: Kind, answerable: AnswerableInputs) -> Integers:

@@ -145,7 +145,7 @@ class LanguageService:
         except MediscaleError as error:
             raise _after_what_helps(error, question) from None
 
-    def named(self, name: str) -> ServedLanguage | None:
+    def find_version(self, name: str) -> ServedLanguage | None:
         """The version of that name, where it is served."""
         return next((version for version in self.languages.loaded if version.name == name), None)
 

@@ -168,7 +168,7 @@ class _Waiting:
     """Called by the writer's thread when the rows are on disk, or with why they are not."""
 
 
-def flush_left_behind(settings: Settings, dataset: str) -> int:
+def flush_orphaned_logs(settings: Settings, dataset: str) -> int:
     """Moves to Delta what workers that no longer run left in this home; the number of predictions moved."""
     moved = 0
     for path in sorted(_folder(settings, dataset).glob("*.sqlite")):

@@ -104,7 +104,8 @@ async def _complete(service: Service, request: Request, principal: Principal) ->
     if body.echo and body.logprobs is not None:
         auth.check_role(principal, Role.ENGINEER, "echo with logprobs")
     questions = [
-        _question(_named(service, body.model, _text(prompt)), body, prompt) for prompt in body.prompts
+        _question(_requested_version(service, body.model, _text(prompt)), body, prompt)
+        for prompt in body.prompts
     ]
     if body.stream:
         answering = service.language.answering(questions[0], requester, bool(body.model))
@@ -117,7 +118,7 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
     body = json_body.parse(await read_body(request, 4 * BODY_BYTES, TOO_LARGE), ChatRequest)
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")
-    question = _chat_question(_named(service, body.model, body.messages[-1].content), body)
+    question = _chat_question(_requested_version(service, body.model, body.messages[-1].content), body)
     answering = service.language.answering(question, requester, bool(body.model))
     if body.stream:
         return await _streamed(service, answering, _chat_chunks)
@@ -126,15 +127,15 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
     return _json(_chat(answering, ChatChoice(message=message, finish_reason=answering.written.finish_reason)))
 
 
-def _named(service: Service, name: str, question: str) -> ServedLanguage:
+def _requested_version(service: Service, name: str, question: str) -> ServedLanguage:
     """The version that the request names for a question, or the one in production if it names none.
 
     Raises:
         NotFoundError: it names one that is not served.
     """
     version = service.language.version_for(question)
-    if name and (named := service.language.named(name)):
-        return named
+    if name and (requested := service.language.find_version(name)):
+        return requested
     if name:
         raise NotFoundError(
             f"The model that the request names is not served here; name {version.name}, or none."

@@ -29,7 +29,7 @@ def join(
 ) -> "pa.Table":
     """Risks beside outcomes, ordered; of a question that was asked again the newest answer, as for drift."""
     answered = answers(settings, predictions, question).select([*_KEY, "risk"])
-    return with_outcomes(answered, certain_labels(settings, labels, as_of), as_of)
+    return join_outcomes(answered, certain_labels(settings, labels, as_of), as_of)
 
 
 def answers(
@@ -54,18 +54,18 @@ def certain_labels(settings: Settings, labels: TableRef, as_of: datetime) -> "pa
     )
 
 
-def with_outcomes(answered: "pa.Table", labelled: "pa.Table", as_of: datetime) -> "pa.Table":
+def join_outcomes(answered: "pa.Table", labelled: "pa.Table", as_of: datetime) -> "pa.Table":
     """Answers beside outcomes, ordered; ``labelled`` are those that are certain at ``as_of``."""
     import pyarrow.compute as pc
 
-    age = ripe_age(labelled)
+    age = maturity_age(labelled)
     if age is not None:
         labelled = labelled.filter(pc.field("prediction_time") <= as_of - age)
     joined = answered.join(labelled, keys=_KEY, join_type="inner")
     return joined.sort_by([(name, "ascending") for name in _KEY])
 
 
-def ripe_age(labelled: "pa.Table") -> timedelta | None:
+def maturity_age(labelled: "pa.Table") -> timedelta | None:
     """The age from which predictions count; None where no label is certain."""
     predicted, certain = (np.asarray(labelled[name].to_numpy()) for name in ("prediction_time", "known_time"))
     if not len(predicted):

@@ -90,7 +90,7 @@ def _own_columns(task: TaskName) -> dict[str, list[int]]:
     return columns
 
 
-def stressed(
+def apply_stress(
     inputs: Inputs, task: TaskName, stress: Stress, spread: Floats, generator: np.random.Generator
 ) -> Inputs:
     """The inputs (n, features) under a stress; ``spread`` (features) are standard deviations over the training rows."""
@@ -149,7 +149,7 @@ def measure(
     spread = spread_of(train)
     seeds = np.random.SeedSequence(held_out.resamples.seed).spawn(len(stresses))
     answers = [
-        risks(stressed(held_out.rows.inputs, task, stress, spread, np.random.default_rng(seed)))
+        risks(apply_stress(held_out.rows.inputs, task, stress, spread, np.random.default_rng(seed)))
         for stress, seed in zip(stresses, seeds, strict=True)
     ]
     y = held_out.rows.outcomes

@@ -82,7 +82,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         questions=params.questions,
         n_questions=len(questions),
         measures=measures,
-        receipts=receipts.tried(settings, params.model, params.forms),
+        receipts=receipts.try_formats(settings, params.model, params.forms),
         incumbent=params.incumbent,
         over_incumbent=_over_incumbent(params, settings, model, questions),
     )

@@ -76,7 +76,7 @@ def objections(evidence: LanguageEvidence, policy: LanguagePolicy) -> Iterator[s
         )
 
 
-def looked_at(evidence: LanguageEvidence, policy: LanguagePolicy) -> str:
+def evidence_summary(evidence: LanguageEvidence, policy: LanguagePolicy) -> str:
     """What complete evidence is about, as a sentence goes on after a colon."""
     gains = [f"{_words(name)} {figure.gain.text(sign='+')}" for name in (policy.gain.metric, *policy.no_loss)
             if (figure := _figure(evidence, name))]  # fmt: skip

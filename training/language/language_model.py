@@ -90,7 +90,7 @@ def model_name(dataset: str) -> str:
     return registry.model_name(dataset, TASK)
 
 
-def registered(settings: Settings, name: str, version: int) -> ModelRef:
+def find_version(settings: Settings, name: str, version: int) -> ModelRef:
     """A version by its name and number.
 
     Raises:

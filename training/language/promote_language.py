@@ -45,7 +45,7 @@ def run(params: Params, settings: Settings, key: str) -> promotion.Result:
     if evidence is None:
         registry.repair(settings, params.dataset)
         return promotion.result_of(params, f"Not staged: {problem}", reached=0)
-    looked_at = language_gate.looked_at(evidence, policy)
+    looked_at = language_gate.evidence_summary(evidence, policy)
     reasons, reason = promotion.earned_aliases(
         params.target_alias,
         looked_at,

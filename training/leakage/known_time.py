@@ -22,7 +22,7 @@ from training.leakage.sample import KEY, Sample
 
 def checks(sample: Sample) -> Iterator[Check]:
     yield prediction_time_known(sample)
-    then = _features(sample, sample.known_then(sample.events))
+    then = _features(sample, sample.visible_at_prediction(sample.events))
     yield _unchanged(
         "features_known_then",
         "the training set has the features that the kernel computes from what was known at the prediction time",
@@ -58,7 +58,7 @@ def _unchanged(
 def prediction_time_known(sample: Sample) -> Check:
     """A prediction time that depends on what happens later (the hours before a death) can't be found out then."""
     task = tasks.load(sample.task)
-    then = sample.known_then(sample.events)
+    then = sample.visible_at_prediction(sample.events)
     records = at_risk.assertions(then, task)
     rows = {
         (patient.subject_id, stay.first.visit_id, stay.admitted.time, at)

@@ -20,7 +20,7 @@ _PLANTED_TOKEN = 2**31 - 1
 
 def checks(sample: Sample, read_now: Sequence[list[Tokens]]) -> Iterator[Check]:
     """``read_now`` is what a model reads of each stay."""
-    then = read(sample, sample.known_then(sample.notes))
+    then = read(sample, sample.visible_at_prediction(sample.notes))
     yield _unchanged(
         "notes_known_then",
         "a model reads the notes that could be read at the prediction time, in the version of then",
@@ -48,7 +48,7 @@ def read(sample: Sample, notes: pa.Table) -> list[list[Tokens]]:
 def _planted(sample: Sample) -> pa.Table:
     """The notes, with one charted before the prediction and signed after it, one of after it, and a later version of
     each that could be read."""
-    at, visible, n = sample.times, sample.known_then(sample.notes), len(sample)
+    at, visible, n = sample.times, sample.visible_at_prediction(sample.notes), len(sample)
     late = _versions(sample, FIRST_PLANTED + np.arange(n), sample.subjects, at - HOUR, at + MOMENT)
     future = _versions(sample, FIRST_PLANTED + n + np.arange(n), sample.subjects, at + HOUR, at + HOUR)
     corrected = _versions(

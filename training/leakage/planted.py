@@ -125,7 +125,7 @@ def _with(sample: Sample, planted: dict[str, str], moments: list[tuple[Ints, Int
 
 def later_corrections(sample: Sample) -> pa.Table:
     """The record in which, after the prediction, everything that was known then is corrected or withdrawn in turn."""
-    visible = sample.known_then(sample.events)
+    visible = sample.visible_at_prediction(sample.events)
     n, later = visible.num_rows, sample.times_of(visible) + MOMENT
     withdrawn = np.arange(n) % 2 == 1
     rows = {name: visible[name] for name in visible.column_names} | {

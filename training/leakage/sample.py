@@ -58,7 +58,7 @@ class Sample:
         """The prediction time of each row's patient, in microseconds."""
         return np.asarray(self.times[np.searchsorted(self.subjects, rows["subject_id"].to_numpy())])
 
-    def known_then(self, rows: pa.Table) -> pa.Table:
+    def visible_at_prediction(self, rows: pa.Table) -> pa.Table:
         """The assertions that were known at their patient's prediction time."""
         return rows.filter(pa.array(microseconds(rows["available_time"]) <= self.times_of(rows)))
 

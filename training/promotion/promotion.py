@@ -152,7 +152,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     problems = _objections(params, evidence, silent)
     reasons, reason = earned_aliases(
         params.target_alias,
-        staging.looked_at(evidence, policy),
+        staging.evidence_summary(evidence, policy),
         problems,
         lambda: gate.promoted(evidence, policy),
     )

@@ -81,7 +81,7 @@ _LACKS: Mapping[EvidencePart, Callable[[Evidence, Policy], Iterator[str]]] = {
 }
 
 
-def looked_at(evidence: Evidence, policy: Policy) -> str:
+def evidence_summary(evidence: Evidence, policy: Policy) -> str:
     """What complete evidence is about, as a sentence goes on after a colon: the parts that the policy needs for
     staging, and on whom; what is too few is said to be."""
     counts, groups = evidence.counts, evidence.subgroups

@@ -76,7 +76,7 @@ def trees(settings: Settings, parent: Parent, task: TaskName) -> "xgboost.Booste
     return booster
 
 
-def labelled_since(settings: Settings, parent: Parent, train: "Examples") -> "Examples":
+def new_training_rows(settings: Settings, parent: Parent, train: "Examples") -> "Examples":
     """The training rows that the parent did not learn from."""
     learnt = _rows(settings, parent, "train")
     learnt_rows = set(zip(learnt.subjects.tolist(), learnt.times.tolist(), strict=True))

@@ -44,11 +44,11 @@ def as_requests(rows: NDArray[np.float32], task: TaskName, rng: np.random.Genera
             is_given[:, i] = rng.random(len(rows)) < _PERSON_SAID
     requests = np.asarray(kernel.as_request(rows, task, inputs), dtype=np.float32)
     for i, name in enumerate(inputs):
-        unsaid = np.ix_(~is_given[:, i], filled(task, name))
+        unsaid = np.ix_(~is_given[:, i], filled_features(task, name))
         requests[unsaid] = np.nan
     return requests
 
 
-def filled(task: TaskName, name: str) -> NDArray[np.intp]:
+def filled_features(task: TaskName, name: str) -> NDArray[np.intp]:
     """Positions of the features that one plain input fills."""
     return np.flatnonzero(~np.isnan(kernel.from_values({name: 1.0}, task)))

@@ -139,7 +139,7 @@ def _labelled_since(params: Params, settings: Settings, train: "Examples") -> "E
         raise UsageError("Only XGBoost grows trees with several workers, or grows those of a version on.")
     if params.parent is None:
         return train
-    new = continuation.labelled_since(settings, params.parent, train)
+    new = continuation.new_training_rows(settings, params.parent, train)
     held_out = training_examples.load(settings, params.training_set, "held_out", ())
     continuation.check(settings, params.parent, new, held_out)
     return new

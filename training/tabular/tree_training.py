@@ -149,7 +149,7 @@ def train_loop_per_worker(config: dict[str, Any]) -> dict[str, Any]:
     part = (context.get_world_rank(), context.get_world_size())
     training, begun = training_examples.load(settings, job.training_set, "train", names, part), None
     if job.parent is not None:
-        training = continuation.labelled_since(settings, job.parent, training)
+        training = continuation.new_training_rows(settings, job.parent, training)
         begun = continuation.trees(settings, job.parent, job.task)
     tuning = training_examples.load(settings, job.training_set, "tuning", names)
     booster, curves = fit(training, tuning, job.task, job.recipe, begun)

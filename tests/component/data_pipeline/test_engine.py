@@ -86,7 +86,7 @@ def test_an_expression_gives_what_spark_gives(spark: "SparkSession", settings: S
     by_spark = [tuple(row) for row in spark.sql(sql).collect()]
     with engine.connection(settings) as database:
         database.register("drawn", ROWS)
-        by_engine = database.execute(engine.carried(sql)).fetchall()
+        by_engine = database.execute(engine.transpile(sql)).fetchall()
     for i, text in enumerate(EXPRESSIONS):
         assert [plain(row[i]) for row in by_engine] == [plain(row[i]) for row in by_spark], text
 

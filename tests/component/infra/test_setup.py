@@ -42,9 +42,9 @@ def test_a_step_is_done_only_while_what_it_was_made_from_is_the_same(tmp_path: P
     lock, stamp = tmp_path / "lock.txt", tmp_path / "done"
     lock.write_text("numpy==2.4.6")
     stamps.finish(stamp, stamps.digest_of(lock))
-    assert stamps.done(stamp, stamps.digest_of(lock))
+    assert stamps.is_current(stamp, stamps.digest_of(lock))
     lock.write_text("numpy==2.5.5")
-    assert not stamps.done(stamp, stamps.digest_of(lock))
+    assert not stamps.is_current(stamp, stamps.digest_of(lock))
 
 
 def test_an_altered_jar_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

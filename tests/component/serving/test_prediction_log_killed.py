@@ -16,7 +16,7 @@ import pytest
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from serving.log.logged_answers import Prediction, Requester
-from serving.log.prediction_log import PredictionLog, flush_left_behind
+from serving.log.prediction_log import PredictionLog, flush_orphaned_logs
 
 DATASET = "synthetic"
 REQUESTER = Requester("a test", "treatment")
@@ -103,7 +103,7 @@ def test_killed_at_any_moment_every_answered_prediction_is_in_delta_once(
         time.sleep(chance.uniform(0.05, 0.5))
         os.kill(process.pid, signal.SIGKILL)
         answered += process.communicate()[0].split()
-    flush_left_behind(settings, DATASET)
+    flush_orphaned_logs(settings, DATASET)
     rows = delta_rows(settings)
     logged = [row["prediction_id"] for row in rows]
     assert len(set(logged)) == len(logged)

@@ -13,7 +13,7 @@ from mediscale.core.errors import BusyError, NotFoundError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from serving import main
-from serving.log.prediction_log import flush_left_behind
+from serving.log.prediction_log import flush_orphaned_logs
 
 
 def in_lake(settings: Settings) -> list[str]:
@@ -70,7 +70,7 @@ def test_several_workers_share_the_port_and_their_logs_end_in_one_table(
     assert counted
     assert float(counted[1]) == 80
     server.end(signal.SIGTERM)
-    flush_left_behind(settings, "synthetic")
+    flush_orphaned_logs(settings, "synthetic")
     assert len(answered) == len(set(answered)) == 80
     assert sorted(in_lake(settings)) == sorted(answered)
 

@@ -86,4 +86,4 @@ def test_what_reading_raises_is_raised_as_it_is(tmp_path: Path, raised: BaseExce
         engine.connection(Settings(home=tmp_path)) as database,
         pytest.raises(type(raised), match=f"^{raised}$"),
     ):
-        engine.keep(database, "t", pa.schema([("a", pa.string())]), torn())  # type: ignore[arg-type]
+        engine.create_table(database, "t", pa.schema([("a", pa.string())]), torn())  # type: ignore[arg-type]

@@ -80,31 +80,31 @@ def alarm(attribute: str = "", value: str = "") -> PerformanceAlarm:
 
 
 def test_where_nothing_happens_to_keep_is_right_and_false_alarms_are_counted() -> None:
-    outcome = planted_changes.judged(
+    outcome = planted_changes.judge(
         NOTHING, windows(on_3=("lactate_last_stay",)), [(13, ()), (MATURED, ())], []
     )
     assert (outcome.right, outcome.drifted_before, outcome.alarms_before) == (True, (3,), 0)
     assert outcome.summary.startswith(f"false alarms: 1 of {DAYS} days without it were called drifted")
     assert outcome.summary.endswith("Decision: keep, which is right.")
-    assert not planted_changes.judged(NOTHING, windows(), [], [20]).right
+    assert not planted_changes.judge(NOTHING, windows(), [], [20]).right
 
 
 def test_the_analyser_must_be_named_and_the_decision_follow() -> None:
     named = windows(on_14=("creatinine_last_stay",))
-    outcome = planted_changes.judged(ANALYSER, named, [], [15])
+    outcome = planted_changes.judge(ANALYSER, named, [], [15])
     assert outcome.right
     assert "drift after 1 days (creatinine_last_stay)" in outcome.summary
     assert "retrain after 2 days" in outcome.summary
-    assert not planted_changes.judged(ANALYSER, windows(on_14=("age_years",)), [], [15]).right
-    assert not planted_changes.judged(ANALYSER, named, [], []).right
-    assert planted_changes.judged(ANALYSER, named, [], []).summary.endswith("keep, which is WRONG.")
+    assert not planted_changes.judge(ANALYSER, windows(on_14=("age_years",)), [], [15]).right
+    assert not planted_changes.judge(ANALYSER, named, [], []).right
+    assert planted_changes.judge(ANALYSER, named, [], []).summary.endswith("keep, which is WRONG.")
 
 
 def test_outcomes_must_tell_a_shift_and_a_subgroup_apart() -> None:
     of_all, of_women = (MATURED, (alarm(),)), (MATURED, (alarm("sex", "female"),))
-    assert planted_changes.judged(OTHERS, windows(), [of_all], [MATURED]).right
-    assert not planted_changes.judged(OTHERS, windows(), [of_women], [MATURED]).right
-    assert planted_changes.judged(WOMEN, windows(), [of_women], [MATURED]).right
-    assert not planted_changes.judged(WOMEN, windows(), [of_all], [MATURED]).right
-    early = planted_changes.judged(WOMEN, windows(), [(13, (alarm("sex", "female"),)), of_women], [MATURED])
+    assert planted_changes.judge(OTHERS, windows(), [of_all], [MATURED]).right
+    assert not planted_changes.judge(OTHERS, windows(), [of_women], [MATURED]).right
+    assert planted_changes.judge(WOMEN, windows(), [of_women], [MATURED]).right
+    assert not planted_changes.judge(WOMEN, windows(), [of_all], [MATURED]).right
+    early = planted_changes.judge(WOMEN, windows(), [(13, (alarm("sex", "female"),)), of_women], [MATURED])
     assert (early.alarms_before, early.alarm_day) == (1, MATURED)

@@ -102,9 +102,9 @@ def test_the_served_version_is_judged_against_its_own_training_set(settings: Set
 
 def test_staging_is_watched_while_nothing_is_in_production(settings: Settings) -> None:
     with pytest.raises(NotFoundError, match="No version of a-mortality"):
-        monitoring_inputs.version(settings, "a", "mortality")
+        monitoring_inputs.watched_version(settings, "a", "mortality")
     promote(settings, SERVED, "staging", 1)
-    assert monitoring_inputs.version(settings, "a", "mortality") == SERVED
+    assert monitoring_inputs.watched_version(settings, "a", "mortality") == SERVED
     with pytest.raises(NotFoundError, match="no record of a-mortality v2's training"):
         monitoring_inputs.drift_inputs(settings, "a", "mortality")
     with pytest.raises(NotFoundError, match="No window of a-mortality v2"):

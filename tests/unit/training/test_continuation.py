@@ -47,7 +47,7 @@ def test_a_version_is_grown_on_with_what_was_labelled_since_and_never_with_held_
 ) -> None:
     parent = Parent(model=FIRST, training_set=frozen(settings, BEFORE))
     later = frozen(settings, BEFORE | {5: "train", 6: "train", 7: "tuning", 8: "held_out"})
-    new = continuation.labelled_since(settings, parent, examples(settings, later, "train"))
+    new = continuation.new_training_rows(settings, parent, examples(settings, later, "train"))
     assert new.subjects.tolist() == [5, 6]
     held_out = examples(settings, later, "held_out")
     assert not set(held_out.subjects) & set(new.subjects)
@@ -57,7 +57,7 @@ def test_a_version_is_grown_on_with_what_was_labelled_since_and_never_with_held_
 def test_where_nothing_was_labelled_since_there_is_nothing_to_learn(settings: Settings) -> None:
     ref = frozen(settings, BEFORE)
     parent = Parent(model=FIRST, training_set=ref)
-    new = continuation.labelled_since(settings, parent, examples(settings, ref, "train"))
+    new = continuation.new_training_rows(settings, parent, examples(settings, ref, "train"))
     with pytest.raises(QualityError, match="both outcomes are needed"):
         continuation.check(settings, parent, new, examples(settings, ref, "held_out"))
 
@@ -68,7 +68,7 @@ def test_a_version_that_learnt_from_who_is_held_out_today_is_not_continued(
 ) -> None:
     parent = Parent(model=FIRST, training_set=frozen(settings, BEFORE))
     later = frozen(settings, BEFORE | {learnt: "held_out", 5: "train", 6: "train"})
-    new = continuation.labelled_since(settings, parent, examples(settings, later, "train"))
+    new = continuation.new_training_rows(settings, parent, examples(settings, later, "train"))
     with pytest.raises(QualityError, match="fewer than 10 patients who are held out today; train anew"):
         continuation.check(settings, parent, new, examples(settings, later, "held_out"))
 

@@ -598,7 +598,7 @@ def test_what_incomplete_evidence_lacks_is_named(changes: dict[str, object], lac
 
 def test_what_was_looked_at_is_said_with_what_could_not_be_judged() -> None:
     some = GOOD.model_copy(update=_but(_too_few("ethnicity", "asian")))
-    assert staging.looked_at(some, POLICY) == (
+    assert staging.evidence_summary(some, POLICY) == (
         "AUROC 0.820 (0.800 to 0.840); all that the policy needs for staging is there (discrimination, net benefit, "
         "subgroups, bedside rule, bedside inputs, robustness, files), with 4 of 5 subgroups (1 could not be judged), "
         "on 600 held-out patients with 80 events"
@@ -616,7 +616,7 @@ def test_a_policy_may_need_more_for_staging(part: str, says: str) -> None:
     strict = POLICY.model_copy(update={"staging_needs": (*POLICY.staging_needs, part)})
     assert list(staging.lacking(GOOD, strict)) == []
     assert list(staging.lacking(GOOD.model_copy(update={part: None}), strict)) == [says]
-    assert part.replace("_", " ") in staging.looked_at(GOOD, strict)
+    assert part.replace("_", " ") in staging.evidence_summary(GOOD, strict)
 
 
 @pytest.mark.parametrize(("n", "ends"), [(1, "a"), (3, "a; b; c"), (5, "a; b; c; and 2 more")])

@@ -74,7 +74,7 @@ def evidence(**changed: Any) -> LanguageEvidence:
 def test_a_version_that_shows_all_is_carried() -> None:
     assert list(language_gate.lacking(evidence(), POLICY)) == []
     assert list(language_gate.objections(evidence(), POLICY)) == []
-    assert "+0.200 (+0.100 to +0.900)" in language_gate.looked_at(evidence(), POLICY)
+    assert "+0.200 (+0.100 to +0.900)" in language_gate.evidence_summary(evidence(), POLICY)
 
 
 @pytest.mark.parametrize(
@@ -134,10 +134,10 @@ def test_the_decision_says_how_many_answers_in_its_own_words_were_right() -> Non
             for name, value in (("tuned", 0.0), ("base", 0.05))
         }
     )
-    assert language_gate.looked_at(evidence(exact_match=none), POLICY).endswith(
+    assert language_gate.evidence_summary(evidence(exact_match=none), POLICY).endswith(
         "; written in its own words, 0 of 60 answers were the reference's, and 3 of its base's"
     )
-    assert "own words" not in language_gate.looked_at(evidence(exact_match=None), POLICY)
+    assert "own words" not in language_gate.evidence_summary(evidence(exact_match=None), POLICY)
 
 
 @pytest.mark.parametrize("name", ["answer_log_likelihood", "safe_answers", "general_accuracy"])

@@ -13,7 +13,7 @@ def test_a_request_holds_only_what_plain_inputs_fill(task) -> None:
     names, inputs = kernel.names(task), kernel.plain_inputs(task)
     rows = rng.normal(size=(500, len(names))).astype(np.float32)
     asked = request_dropout.as_requests(rows, task, rng)
-    fillable = {names[i] for name in inputs for i in request_dropout.filled(task, name)}
+    fillable = {names[i] for name in inputs for i in request_dropout.filled_features(task, name)}
     said = {name for name, column in zip(names, asked.T, strict=True) if np.isfinite(column).any()}
     assert said == fillable
     assert not any("_count_" in name or "_trend_" in name or name.startswith("charlson") for name in said)
@@ -35,7 +35,8 @@ def test_few_inputs_are_common_and_age_is_nearly_always_said() -> None:
     names, inputs = list(kernel.names("mortality")), kernel.plain_inputs("mortality")
     asked = request_dropout.as_requests(np.ones((4000, len(names)), dtype=np.float32), "mortality", rng)
     said = sum(
-        np.isfinite(asked[:, request_dropout.filled("mortality", name)[0]]).astype(int) for name in inputs
+        np.isfinite(asked[:, request_dropout.filled_features("mortality", name)[0]]).astype(int)
+        for name in inputs
     )
     assert 0.15 < (said <= 4).mean() < 0.6
     assert (said > 0.8 * len(inputs)).mean() > 0.05

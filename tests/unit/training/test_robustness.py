@@ -42,7 +42,7 @@ def _columns(*begin: str) -> list[int]:
 
 def _stressed(stress: Stress, rows: np.ndarray, seed: int = 1) -> np.ndarray:
     spread = robustness.spread_of(rows)
-    return robustness.stressed(rows, TASK, stress, spread, np.random.default_rng(seed))
+    return robustness.apply_stress(rows, TASK, stress, spread, np.random.default_rng(seed))
 
 
 def test_every_feature_that_is_measured_given_or_coded_has_one_source() -> None:

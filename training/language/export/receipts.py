@@ -95,7 +95,7 @@ def export(
         raise UsageError("A form for the hub needs --repository OWNER/NAME.")
     version = Version.load(settings, model, repository)
     language.load(settings, version.files)  # which refuses a version that answers otherwise than in training
-    questions = probe(settings, model)
+    questions = probe_questions(settings, model)
     parent = responses(version.parent(), questions)
     for name in names:
         log.info("%s as %s", model, name)
@@ -107,7 +107,7 @@ def export(
         yield receipt
 
 
-def probe(settings: Settings, model: ModelRef) -> list[Question]:
+def probe_questions(settings: Settings, model: ModelRef) -> list[Question]:
     """Some of the questions that the version was tuned on, the same ones each time; never a held-out one."""
     provenance = Provenance.model_validate_json(model_files.all_files(settings, model)[PROVENANCE_FILE])
     tuning = question_set.load(settings, provenance.questions, "tuning")
@@ -170,12 +170,12 @@ def problems(compared: ParentComparison) -> Iterator[str]:
         )
 
 
-def tried(settings: Settings, model: ModelRef, names: Sequence[str]) -> tuple[Receipt, ...]:
+def try_formats(settings: Settings, model: ModelRef, names: Sequence[str]) -> tuple[Receipt, ...]:
     """Receipts of some forms of a version, for its evidence; none of the forms is kept."""
     if not names:
         return ()
     version, receipts = Version.load(settings, model), []
-    questions = probe(settings, model)
+    questions = probe_questions(settings, model)
     parent = responses(version.parent(), questions)
     for name in names:
         with tempfile.TemporaryDirectory(prefix="mediscale-form-") as folder:
