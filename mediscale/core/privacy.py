@@ -125,6 +125,31 @@ def suppressed_parts(counts: Sequence[int], released_elsewhere: int | None = Non
     return suppressed
 
 
+def group_outcomes_in_words(groups: Sequence[tuple[int, int] | None], total: tuple[int, int]) -> list[str]:
+    """How many of each group have the outcome, in words. The groups, each its size and its outcomes, make up a released
+    total; None is one whose size is suppressed.
+
+    >>> group_outcomes_in_words([(158, 1), (431, 19), (353, 41), (213, 32)], (1155, 93))
+    ['fewer than 10', 'suppressed', '41', '32']
+    >>> group_outcomes_in_words([(530, 46), (625, 47)], (1155, 93))
+    ['46', '47']
+    >>> group_outcomes_in_words([None, (100, 20), (60, 12)], (168, 34))
+    ['suppressed', '20', 'suppressed']
+    """
+    released = [group for group in groups if group]
+    with_outcome = [events for _, events in released]
+    without = [size - events for size, events in released]
+    hidden = [False] * len(released)
+    for counts, whole in ((with_outcome, total[1]), (without, total[0] - total[1])):
+        others = [whole - sum(counts)] if len(released) < len(groups) else []
+        hidden = [was or now for was, now in zip(hidden, suppressed_parts([*counts, *others]), strict=False)]
+    words = iter(
+        SUPPRESSED if is_hidden and may_be_shared(events, size) else count_of(events, size)
+        for (size, events), is_hidden in zip(released, hidden, strict=True)
+    )
+    return [next(words) if group else SUPPRESSED for group in groups]
+
+
 def suppress_small_counts(value: BaseModel) -> dict[str, Any]:
     """A result as JSON without the patient counts that are small.
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.core.privacy import SMALL_COUNT, SUPPRESSED, WHY_SUPPRESSED, count, count_of
+from mediscale.core.privacy import SMALL_COUNT, SUPPRESSED, WHY_SUPPRESSED, count
 from mediscale.inference.model_spec import NOTICE
 from mediscale.inference.points import PointsScore
 from mediscale.pipeline import call
@@ -19,7 +19,7 @@ from mediscale.storage import registry
 if TYPE_CHECKING:
     import jinja2
 
-    from training.evaluation.evaluation_report import Alarms, Baseline, Evidence, Subgroup
+    from training.evaluation.evaluation_report import Alarms, Baseline, Evidence
     from training.promotion.floor import Floor
 
 _FOLDER = Path(__file__).parent
@@ -88,7 +88,7 @@ class Part:
         if self.task.decided is None:
             return None
         evidence = self.task.decided.evidence
-        rows = list(_subgroups(evidence.subgroups))
+        rows = list(_subgroups(evidence))
         caption = (
             "Discrimination within each group. Right: stays and outcomes; groups that are too small to judge are named "
             f"and not measured. {WHY_SUPPRESSED} Bars: 95 % interval. Line: all patients."
@@ -295,16 +295,18 @@ def _same_stays(evidence: "Evidence") -> str:
     return f"The same {count(n)} held-out {evidence.counts.unit} for all{f', but {label}' if label else ''}."
 
 
-def _subgroups(groups: "tuple[Subgroup, ...]") -> Iterator[Row]:
+def _subgroups(evidence: "Evidence") -> Iterator[Row]:
+    from training.evaluation.subgroups import outcomes_in_words
+
     attribute = ""
-    for group in groups:
+    for group, with_outcome in zip(evidence.subgroups, outcomes_in_words(evidence), strict=True):
         if group.attribute != attribute:
             attribute = group.attribute
             yield Row(labels.ATTRIBUTES[attribute].upper(), None, "")
         if group.counts is None:
             yield Row(group.value, group.auroc, SUPPRESSED)
             continue
-        label = f"{group.counts.n:,} / {count_of(group.counts.events, group.counts.n)}"
+        label = f"{group.counts.n:,} / {with_outcome}"
         beside = label if group.status == "estimated" else f"{label}: {group.status}"
         yield Row(group.value, group.auroc, beside)
 

@@ -321,7 +321,7 @@ def _publish(
         Metric(f"held_out_{figure}", value, run.info.start_time, 0) for figure, value in estimable.items()
     ]
     mlflow.log_batch(run.info.run_id, metrics=values)
-    text = canonical(privacy.suppress_small_counts(judged))
+    text = canonical(subgroups.released(judged))
     mlflow.log_text(run.info.run_id, text, f"evidence/{evidence_files.EVIDENCE_FILE}")
     mlflow.set_model_version_tag(name, version, "mediscale.evidence_digest", digest)
 

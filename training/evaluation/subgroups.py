@@ -12,14 +12,14 @@ Calibration is that in the large, the intercept: a slope of ten outcomes can't b
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mediscale.core.policy import Policy
-from mediscale.core.privacy import suppressed_parts
-from training.evaluation.evaluation_report import Subgroup, SubgroupFamily
+from mediscale.core.privacy import group_outcomes_in_words, suppress_small_counts, suppressed_parts
+from training.evaluation.evaluation_report import Evidence, Subgroup, SubgroupFamily
 from training.statistics import metrics
 from training.statistics.estimate import Estimate
 from training.statistics.metrics import Floats
@@ -82,6 +82,26 @@ def _without_small_counts(groups: Sequence[Subgroup]) -> list[Subgroup]:
             for group, is_hidden in zip(own, hidden, strict=True)
         ]
     return released
+
+
+def outcomes_in_words(evidence: Evidence) -> list[str]:
+    """How many of each subgroup have the outcome, in words, in the order of the evidence."""
+    total = evidence.counts.n, evidence.counts.events
+    words: list[str] = []
+    for _, groups in groupby(evidence.subgroups, key=lambda group: group.attribute):
+        parts = [(group.counts.n, group.counts.events) if group.counts else None for group in groups]
+        words += group_outcomes_in_words(parts, total)
+    return words
+
+
+def released(evidence: Evidence) -> dict[str, Any]:
+    """The evidence as JSON for those who may not see the lake: without small counts, and without those outcomes of
+    subgroups from which a small number of another one's would follow."""
+    plain = suppress_small_counts(evidence)
+    for group, words in zip(plain["subgroups"], outcomes_in_words(evidence), strict=True):
+        if group["counts"] and not words[0].isdigit():
+            group["counts"] = {"n": group["counts"]["n"], "subjects": group["counts"]["subjects"]}
+    return plain
 
 
 def _figures(

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from mediscale.core import tasks
 from mediscale.core.outcomes import Readmission
-from mediscale.core.privacy import SUPPRESSED, WHY_SUPPRESSED, count, count_of
+from mediscale.core.privacy import SUPPRESSED, WHY_SUPPRESSED, count
 from mediscale.inference.model_spec import NOTICE
 from mediscale.report import labels
 from mediscale.report.charts import estimate_text, resting_on, share
 from mediscale.report.data import Contents, DecidedVersion, Flow, LandedExtract
 from training.evaluation.evaluation_report import Baseline, Evidence, Subgroup
+from training.evaluation.subgroups import outcomes_in_words
 from training.promotion.subgroup_floors import subgroup_floors
 
 
@@ -237,7 +238,7 @@ def demographic_inputs(of: Subject) -> str:
 
 
 def representation(of: Subject) -> str:
-    return _listed(of.evidence.subgroups)
+    return _listed(of.evidence)
 
 
 def robustness(of: Subject) -> str:
@@ -396,22 +397,22 @@ def subgroups(of: Subject) -> str:
             f", calibration intercept {estimate_text(calibrated)})" if calibrated else ")"
         )
 
-    return _listed(of.evidence.subgroups, performance)
+    return _listed(of.evidence, performance)
 
 
-def _listed(groups: tuple[Subgroup, ...], beside: Callable[[Subgroup], str] = lambda _: "") -> str:
-    def in_words(group: Subgroup) -> str:
+def _listed(evidence: Evidence, beside: Callable[[Subgroup], str] = lambda _: "") -> str:
+    groups = evidence.subgroups
+
+    def in_words(group: Subgroup, outcomes: str) -> str:
         name = f"{labels.ATTRIBUTES[group.attribute]} {group.value}"
         if group.counts is None:
             return f"{name}: number of patients {SUPPRESSED}{beside(group)}"
         counts = group.counts
-        return (
-            f"{name}: {count(counts.n)} {counts.unit}, {count_of(counts.events, counts.n)} with the outcome"
-            f"{beside(group)}"
-        )
+        return f"{name}: {count(counts.n)} {counts.unit}, {outcomes} with the outcome{beside(group)}"
 
-    why = f" {WHY_SUPPRESSED}" if any(group.counts is None for group in groups) else ""
-    return f"{'; '.join(map(in_words, groups))}.{why}" if groups else ""
+    listed = "; ".join(map(in_words, groups, outcomes_in_words(evidence)))
+    why = f" {WHY_SUPPRESSED}" if SUPPRESSED in listed else ""
+    return f"{listed}.{why}" if groups else ""
 
 
 def fairness_approach(of: Subject) -> str:

@@ -5,7 +5,10 @@ import pytest
 from scipy import stats
 
 from mediscale.core import tasks
-from training.evaluation import subgroups
+from mediscale.core.settings import Settings
+from mediscale.storage import lineage
+from training.evaluation import evaluation_report, subgroups
+from training.evaluation.evaluation_report import Counts, Subgroup
 from training.evaluation.performance import Performance
 from training.statistics import metrics
 from training.statistics.bootstrap import Resamples
@@ -93,3 +96,24 @@ def test_a_group_that_is_ranked_the_wrong_way_round_is_found() -> None:
     groups, _ = subgroups.judge(_hospital(3, bad=True), POLICY)
     old = next(group for group in groups if group.value == "80+")
     assert old.auroc_gap.high < -POLICY.subgroup_gap_max
+
+
+def test_what_leaves_the_lake_lets_nobody_subtract_the_outcomes_of_a_small_group(one_run: Settings) -> None:
+    """93 outcomes, of which three age bands had 19, 41 and 32: the fourth had one, and its patient 18 to 44 years."""
+    (decision, *_) = lineage.find(one_run, "synthetic-mortality/1").all("promotion", "mortality")
+    read = evaluation_report.read(one_run, decision.params["evidence"], decision.params["evidence_digest"])
+    sizes = {"18-44": (158, 1), "45-64": (431, 19), "65-79": (353, 41), "80+": (213, 32)}
+    groups = [
+        Subgroup(
+            attribute="age_band",
+            value=value,
+            counts=Counts(n=n, events=events, subjects=n),
+            status="estimated",
+        )
+        for value, (n, events) in sizes.items()
+    ]
+    counts = Counts(n=1155, events=93, subjects=822)
+    evidence = read.model_copy(update={"counts": counts, "subgroups": tuple(groups)})
+    assert subgroups.outcomes_in_words(evidence) == ["fewer than 10", "suppressed", "41", "32"]
+    released = [group["counts"].get("events") for group in subgroups.released(evidence)["subgroups"]]
+    assert released == [None, None, 41, 32]
