@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mediscale.core.annotations import PatientCount
+from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
+from mediscale.storage import lake
 from mediscale.storage.logged_predictions import Question
 from monitoring import outcomes
 from monitoring.outcomes import MIN_EVENTS_PER_CLASS, Performance
@@ -32,13 +35,19 @@ class ArmOutcomes(Frozen):
     control: Performance
     other: Performance
     """Of the canary's patients, or of what a shadow said of the same patients."""
+    answers: tuple[PatientCount, PatientCount]
+    """Logged in each arm, whether the outcome is known or not."""
     risk_difference: Estimate | None
     """How much more often the outcome happened to the canary's patients; null of a shadow, and while it is not
     estimable."""
 
     @property
     def summary(self) -> str:
-        compared = f"production's arm: {self.control.summary}; the other: {self.other.summary}"
+        of_control, of_other = map(count, self.answers)
+        compared = (
+            f"production's arm, {of_control} answers: {self.control.summary}; the other, {of_other}: "
+            f"{self.other.summary}"
+        )
         difference = self.risk_difference
         if (
             difference is None
@@ -65,7 +74,11 @@ def compare(
     if estimable and arm != "shadow":
         joined = [matured_outcomes.join(settings, predictions, labels, each, as_of) for each in questions]
         difference = _risk_difference(*joined)
-    return ArmOutcomes(control=measured[0], other=measured[1], risk_difference=difference)
+    log = lake.dataset(settings, predictions)
+    control, other = (log.count_rows(filter=each.filter()) for each in questions)
+    return ArmOutcomes(
+        control=measured[0], other=measured[1], answers=(control, other), risk_difference=difference
+    )
 
 
 def _risk_difference(control: "pa.Table", other: "pa.Table") -> Estimate:

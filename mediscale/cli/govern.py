@@ -44,10 +44,17 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 def _promote(options: argparse.Namespace) -> int:
     from mediscale.core.errors import QualityError
     from mediscale.governance import production
-    from mediscale.storage import calls
+    from mediscale.storage import calls, registry
 
+    home = settings()
+    now = registry.current(home, options.dataset, options.task, "production")
+    if now and now.to_version == options.version:
+        print(
+            f"{now.version} is in production already, since {now.moved_at:%Y-%m-%d %H:%M}; nothing was moved."
+        )
+        return 0
     decision = production.ask(
-        settings(), options.dataset, options.task, options.version, calls.new_run_id("promote")
+        home, options.dataset, options.task, options.version, calls.new_run_id("promote")
     )
     print(decision.reason)
     return 0 if decision.promoted else QualityError.exit_code

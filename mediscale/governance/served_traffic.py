@@ -66,4 +66,8 @@ def outcomes(settings: Settings, dataset: str, as_of: datetime) -> Iterator[str]
             continue
         answers = Question(setting.challenger, setting.task, entry.at, until or as_of)
         compared = arm_outcomes.compare(settings, log, labels, answers, setting.mode, as_of)
-        yield f"{setting.challenger} as {setting.mode} from {entry.at:%Y-%m-%d %H:%M}: {compared.summary}."
+        ended = f"{until:%Y-%m-%d %H:%M:%S}" if until else "now"
+        yield (
+            f"{setting.challenger} as {setting.mode} for {setting.percent:g} % of the patients, "
+            f"{entry.at:%Y-%m-%d %H:%M:%S} to {ended}: {compared.summary}."
+        )

@@ -61,4 +61,5 @@ def _obstacle(alias: Alias, past: Sequence[registry.Move], version: int) -> str:
     now, others = past[-1].to_version, sorted({move.to_version for move in past})
     if version == now:
         return f"it is in {alias} now"
-    return f"it never was in {alias}; {', '.join(map(str, others))} were, and {now} is now"
+    names = " and ".join(f"v{other}" for other in others)
+    return f"it never was in {alias}; {names} {'were' if others[1:] else 'alone was'}, and v{now} is now"

@@ -17,7 +17,7 @@ from mediscale.report.data import Contents
 from mediscale.report.language import LanguageReport
 from mediscale.report.model_card import answers, language_answers
 from mediscale.report.model_card.answers import Subject
-from mediscale.storage import lineage
+from mediscale.storage import calls, lineage
 
 Status = Literal["answered", "in part", "not done"]
 
@@ -110,19 +110,26 @@ def find(settings: Settings, version: str) -> ModelCard:
         NotFoundError: there is no such version, or nothing was decided about it.
         StorageError: its evidence was changed.
     """
-    run = lineage.find(settings, version)
+    decisions = [call for stage in lineage.DECISIONS for call in calls.of_stage(settings, stage)]
+    decided = sorted(set(map(lineage.version_of, decisions)))
+    parsed = parse_version(version)
+    named = "{}/{}".format(*parsed) if parsed else version
+    if decided and named not in decided:
+        raise NotFoundError(
+            f"Nothing was decided about {version!r}; there are cards of {', '.join(decided)}."
+        )
+    run = lineage.find(settings, named)
     every_card = (
         [of_language(language.collect(settings, run))]
         if language.of_language(run)
         else collect(data.collect(settings, run))
     )
     cards = {f"{card.model.name}/{card.model.version}": card for card in every_card}
-    name = "{}/{}".format(*parse_version(version) or (version, ""))
-    if name not in cards:
+    if named not in cards:
         raise NotFoundError(
             f"{version!r} is no version that was decided about; its run has {' and '.join(cards)}."
         )
-    return cards[name]
+    return cards[named]
 
 
 def collect(contents: Contents) -> list[ModelCard]:

@@ -330,6 +330,8 @@ def test_a_continued_version_goes_through_the_gate_like_any_other_and_rollback_r
     assert (code, "does not answer beside production" in told) == (7, True)
     code, told = command("canary synthetic-mortality/1 --percent 5")
     assert (code, "synthetic-mortality/1 itself is in production" in told) == (7, True)
+    code, told = command("promote --dataset synthetic --task mortality --version 1")
+    assert (code, "synthetic-mortality v1 is in production already, since 20" in told) == (0, True)
 
 
 def test_rollback_needs_a_past_and_whole_files(world) -> None:
@@ -348,7 +350,7 @@ def test_rollback_needs_a_past_and_whole_files(world) -> None:
         actor="ana", reason="alarms at night", moved_at=NOW,
     )  # fmt: skip
     with pytest.raises(
-        NotFoundError, match="to version 3: it never was in production; 1, 2 were, and 2 is now"
+        NotFoundError, match="to version 3: it never was in production; v1 and v2 were, and v2 is now"
     ):
         back(3)
     with pytest.raises(NotFoundError, match="to version 2: it is in production now"):

@@ -125,5 +125,7 @@ def test_the_command_writes_html_and_json(one_run, tmp_path, monkeypatch, capsys
 
 
 def test_a_version_that_nobody_decided_about_has_no_card(one_run) -> None:
-    with pytest.raises(NotFoundError, match="synthetic-mortality/9"):
+    with pytest.raises(
+        NotFoundError, match=r"synthetic-mortality/9.; there are cards of synthetic-mortality/1, "
+    ):
         model_card.find(one_run, "synthetic-mortality/9")

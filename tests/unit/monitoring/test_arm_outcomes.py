@@ -77,6 +77,10 @@ def test_before_outcomes_mature_nothing_is_compared(settings: Settings) -> None:
     early = arm_outcomes.compare(settings, *tables, ANSWERS, "canary", DAY + timedelta(days=5))
     assert (early.control.n, early.other.n, early.risk_difference) == (0, 0, None)
     assert "not estimable yet" in early.summary
+    assert early.summary.startswith("production's arm, 400 answers: "), (
+        "that there are answers is seen before"
+    )
+    assert "; the other, 400: " in early.summary
 
 
 def test_a_shadow_changes_nobodys_outcome(settings: Settings) -> None:
