@@ -5,15 +5,13 @@ compared; the base and its tokenizer are refused unless they are those of the tr
 """
 
 import json
-import math
-import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -24,6 +22,8 @@ from mediscale.inference import base_models, collate
 from mediscale.inference.base_models import Quantization
 from mediscale.inference.language_spec import INSTRUCTION, LanguageSpec
 from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
+from mediscale.inference.prompts import prompt
+from mediscale.inference.sampling import Sampling, Token
 
 if TYPE_CHECKING:
     import torch
@@ -54,68 +54,6 @@ class Likelihood:
     @property
     def per_token(self) -> float:
         return self.total / max(self.tokens, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the tokens of an answer are chosen."""
-
-    max_tokens: int
-    temperature: float = 0.0
-    """0 takes the likeliest token each time (greedy decoding)."""
-    seed: int = 0
-    """Of the draws above temperature 0: the same request gets the same answer."""
-    deadline: float = math.inf
-    """Moment of ``time.monotonic()`` after which no token is chosen."""
-
-    @property
-    def is_late(self) -> bool:
-        """Whether the deadline is over."""
-        return time.monotonic() >= self.deadline
-
-
-class Token(NamedTuple):
-    """A token of a text, with its log-probability by the model itself, whatever the temperature."""
-
-    text: str
-    """Empty while the bytes of a character are incomplete."""
-    log_probability: float | None
-    """Natural logarithm, after the tokens before it; None for a text's first token."""
-    likeliest: tuple[str, float] | None = None
-    """The likeliest token in its place, and its log-probability."""
-
-
-def messages(
-    tokenizer: Any, question: str, context: str = "", instruction: str = INSTRUCTION
-) -> list[dict[str, str]]:
-    """A question as the conversation that a chat template is given, the instruction before it."""
-    from jinja2 import TemplateError
-
-    request = f"{context}\n\n{question}" if context else question
-    separate = [{"role": "system", "content": instruction}, {"role": "user", "content": request}]
-    try:
-        tokenizer.apply_chat_template(separate, tokenize=False)
-    except TemplateError:  # a template that knows no system's turn
-        return [{"role": "user", "content": f"{instruction}\n\n{request}"}]
-    return separate
-
-
-def prompt(tokenizer: Any, question: str, context: str = "", instruction: str = INSTRUCTION) -> str:
-    """A question as the text after which the answer begins, in the tokenizer's chat template where it has one."""
-    if tokenizer.chat_template is None:
-        request = f"{context}\n\n{question}" if context else question
-        return f"{instruction}\n\n{request}\n\nAnswer:"
-    rendered: str = tokenizer.apply_chat_template(
-        messages(tokenizer, question, context, instruction), add_generation_prompt=True, tokenize=False
-    )
-    return rendered
-
-
-def special_tokens(tokenizer: Any) -> dict[str, str]:
-    """The tokenizer's tokens with a role, which a chat template may name."""
-    return {
-        role: str(token) for role, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
-    }
 
 
 def device() -> "torch.device":

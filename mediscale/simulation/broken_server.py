@@ -12,7 +12,7 @@ from typing import Any
 
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
-from mediscale.inference.language import Token
+from mediscale.inference.sampling import Token
 from mediscale.inference.tabular import Floats, Predictor, Scored
 from serving.language import language_engine
 from serving.language.language_engine import InProcess

@@ -18,8 +18,9 @@ import numpy as np
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.inference.chat_template import ChatTemplate
-from mediscale.inference.language import TOLERANCE, Sampling, Token
+from mediscale.inference.language import TOLERANCE
 from mediscale.inference.language_spec import KnownText, LanguageSpec
+from mediscale.inference.sampling import Sampling, Token
 from serving.language.language_engine import EngineError, Prompt
 
 CONNECT_SECONDS, SILENT_SECONDS = 3.0, 30.0

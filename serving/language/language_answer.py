@@ -23,7 +23,7 @@ from data_pipeline.safety.embedding_model import Vector
 from data_pipeline.safety.report import RISK_LEVELS
 from mediscale.core.errors import BusyError, InputError
 from mediscale.inference.chat_template import Message
-from mediscale.inference.language import Sampling, Token
+from mediscale.inference.sampling import Sampling, Token
 from serving.language.language_engine import EngineError, Prompt
 from serving.language.languages import ServedLanguage
 from serving.language_schemas import Citation, SafetyAction, SafetySummary, SpokenLayer

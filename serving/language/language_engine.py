@@ -13,7 +13,8 @@ from mediscale.core.errors import InputError, MediscaleError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference import language, model_files
-from mediscale.inference.language import LanguageModel, Sampling, Token
+from mediscale.inference.language import LanguageModel
+from mediscale.inference.sampling import Sampling, Token
 
 Prompt = str | Sequence[int]
 """A text, or the numbers of its tokens."""

@@ -19,7 +19,7 @@ from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
-from mediscale.inference.language import Token
+from mediscale.inference.sampling import Token
 from serving.language import language_answer, language_engine
 from serving.language.documents import Documents
 from serving.language.language_answer import GrowingAnswer, Part, Question

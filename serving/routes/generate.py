@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
 from mediscale.core.errors import MediscaleError
-from mediscale.inference.language import Sampling
+from mediscale.inference.sampling import Sampling
 from serving import language_schemas
 from serving.language.language_answer import Part, Question
 from serving.language.language_service import Answering

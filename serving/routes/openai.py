@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from mediscale.core.errors import MediscaleError, NotFoundError
-from mediscale.inference.language import Sampling, Token
+from mediscale.inference.sampling import Sampling, Token
 from serving.language.language_answer import Part, Question
 from serving.language.language_engine import Prompt
 from serving.language.language_service import Answering

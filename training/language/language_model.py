@@ -14,7 +14,7 @@ from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import DEEP_LEARNING, Context, Stage
-from mediscale.inference import base_models, language
+from mediscale.inference import base_models, language, prompts
 from mediscale.inference.base_models import Base, Quantization
 from mediscale.inference.language_spec import INSTRUCTION, TASK, KnownText, LanguageSpec
 from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
@@ -211,7 +211,7 @@ def _spec(params: Params, files: Path, model: language.LanguageModel) -> Languag
         base_digest=base_models.digest(files),
         tokenizer=base_models.tokenizer_digest(files),
         chat_template=model.tokenizer.chat_template or "",
-        special_tokens=language.special_tokens(model.tokenizer),
+        special_tokens=prompts.special_tokens(model.tokenizer),
         instruction=model.instruction,
         quantization=params.quantization,
         known_texts=tuple(

@@ -21,7 +21,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import Split
-from mediscale.inference import base_models, collate, language
+from mediscale.inference import base_models, collate, language, prompts
 from mediscale.inference.base_models import Quantization
 from mediscale.storage import private_files
 from training import ray_session
@@ -165,7 +165,7 @@ def check(job: Job, workers: int) -> None:
 
 
 def _length(tokenizer: Any, question: Question, job: Job) -> int:
-    before = language.prompt(tokenizer, question.question, question.context, job.instruction)
+    before = prompts.prompt(tokenizer, question.question, question.context, job.instruction)
     return min(len(tokenizer(f"{before}{question.answer}")["input_ids"]), job.recipe.max_length)
 
 
@@ -188,10 +188,10 @@ def rows(tokenizer: Any, questions: Sequence[Question], instruction: str) -> "Da
 
 def _row(tokenizer: Any, question: Question, instruction: str) -> dict[str, Any]:
     if tokenizer.chat_template is None:
-        before = language.prompt(tokenizer, question.question, question.context, instruction)
+        before = prompts.prompt(tokenizer, question.question, question.context, instruction)
         return {"prompt": before, "completion": f" {question.answer}"}
     return {
-        "prompt": language.messages(tokenizer, question.question, question.context, instruction),
+        "prompt": prompts.messages(tokenizer, question.question, question.context, instruction),
         "completion": [{"role": "assistant", "content": question.answer}],
     }
 

@@ -11,7 +11,7 @@ import pytest
 from fixtures.scripted_engine import Scripted, scripted_version
 
 from mediscale.core.settings import Settings
-from mediscale.inference.language import Sampling
+from mediscale.inference.sampling import Sampling
 from serving.language.engine_client import EngineClient
 from serving.language.language_engine import EngineError
 

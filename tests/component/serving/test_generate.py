@@ -25,10 +25,11 @@ from data_pipeline.retrieval.embedder import Embedder
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.governance import lineage_text
-from mediscale.inference import language
+from mediscale.inference import language, prompts
 from mediscale.inference.chat_template import ChatTemplate
-from mediscale.inference.language import LanguageModel, Sampling
+from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import TASK
+from mediscale.inference.sampling import Sampling
 from mediscale.storage import lake
 from serving.app import create_app
 from serving.language import language_answer
@@ -236,7 +237,7 @@ def test_openais_clients_are_answered_as_evaluation_judges(
     model = model_of(toy_base, language_versions(1))
     wait(lambda: lasting_client.get("/v1/models").json()["data"][0]["id"] == f"{DATASET}-language/1")
     (listed,) = lasting_client.get("/v1/models").json()["data"]
-    prompt = language.prompt(model.tokenizer, QUESTION)
+    prompt = prompts.prompt(model.tokenizer, QUESTION)
     body = {
         "model": listed["id"],
         "prompt": prompt,
@@ -381,9 +382,9 @@ def test_answers_are_quoted_from_the_indexed_documents_or_abstain_and_safety_com
 
 def test_the_template_is_rendered_as_training_did(toy_tokenizer: Callable[..., Any]) -> None:
     tokenizer = toy_tokenizer()
-    template = ChatTemplate(tokenizer.chat_template, language.special_tokens(tokenizer))
+    template = ChatTemplate(tokenizer.chat_template, prompts.special_tokens(tokenizer))
     turns = [{"role": "system", "content": "Answer."}, {"role": "user", "content": QUESTION}]
-    assert template.render(turns) == language.prompt(tokenizer, QUESTION, "", "Answer.")
+    assert template.render(turns) == prompts.prompt(tokenizer, QUESTION, "", "Answer.")
     without = ChatTemplate("", {})
     tokenizer.chat_template = None
-    assert without.render(turns) == language.prompt(tokenizer, QUESTION, "", "Answer.")
+    assert without.render(turns) == prompts.prompt(tokenizer, QUESTION, "", "Answer.")

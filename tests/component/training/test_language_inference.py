@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mediscale.core.errors import BusyError
-from mediscale.inference import base_models, language
-from mediscale.inference.language import LanguageModel, Sampling
+from mediscale.inference import base_models, language, prompts
+from mediscale.inference.language import LanguageModel
+from mediscale.inference.sampling import Sampling
 
 
 def unadapted(folder: Path) -> LanguageModel:
@@ -25,7 +26,7 @@ def test_answers_that_share_a_prompt_are_as_likely_as_each_read_by_itself(toy_ba
     answers = ("the heart", "a", "no")
     asked = [(question, "", answer) for question in questions for answer in answers]
     for (question, _, answer), likelihood in zip(asked, model.log_likelihoods(asked), strict=True):
-        prompt = language.prompt(model.tokenizer, question)
+        prompt = prompts.prompt(model.tokenizer, question)
         before = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
         after = model.tokenizer(answer, add_special_tokens=False)["input_ids"]
         with torch.inference_mode():
@@ -75,7 +76,7 @@ def test_after_its_deadline_no_prompt_is_read_and_no_token_is_chosen(
     toy_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, now = unadapted(toy_base), [0.0]
-    monkeypatch.setattr("mediscale.inference.language.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("mediscale.inference.sampling.time.monotonic", lambda: now[0])
     monkeypatch.setattr(language, "_READ_AT_ONCE", 5)
     ids, sampling = model.encode("Which organ pumps blood through the body?"), Sampling(50, deadline=2.5)
     read_on = model._read_on

@@ -21,7 +21,7 @@ from mediscale.core.errors import NotFoundError, QualityError, StorageError, Usa
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import QUESTIONS
-from mediscale.inference import base_models, language, model_files
+from mediscale.inference import base_models, language, model_files, prompts
 from mediscale.inference.model_files import ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.pipeline import local, runtime_inputs, steps
 from mediscale.storage import lake, registry
@@ -213,7 +213,7 @@ def test_what_is_learnt_is_the_answer_after_the_very_prompt_that_serving_sends(j
     trainer = language_training.build(job)
     tokenizer, question = base_models.tokenizer(Path(job.base)), job.load("train")[0]
     row = trainer.train_dataset[0]
-    prompt = language.prompt(tokenizer, question.question, question.context, job.instruction)
+    prompt = prompts.prompt(tokenizer, question.question, question.context, job.instruction)
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     assert row["input_ids"][: len(before)] == before
     assert set(row["labels"][: len(before)]) == {-100}

@@ -17,7 +17,7 @@ from data_pipeline.retrieval.grounded_answer import answer_from
 from data_pipeline.retrieval.index_files import Contents
 from data_pipeline.safety import embedding_model
 from mediscale.core.errors import BusyError
-from mediscale.inference.language import Sampling, Token
+from mediscale.inference.sampling import Sampling, Token
 from serving.language import language_answer
 from serving.language.language_answer import GrowingAnswer, Question
 
