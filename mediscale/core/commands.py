@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 from shlex import quote
 
+_PLACES = ("HOME", "LAKE", "ARTIFACT_ROOT", "TRUST")
+"""Settings without which another shell would look elsewhere, or believe nobody."""
+
 
 def program(name: str, home: bool = True) -> str:
-    """The program as it must be typed from here, with the home if it is not the default one."""
-    moved = os.environ.get("MEDISCALE_HOME")
-    prefix = f"MEDISCALE_HOME={quote(moved)} " if moved and home else ""
+    """The program as it must be typed from here, with the home and the other places that are not the default ones."""
+    places = {name: os.environ.get(f"MEDISCALE_{name}") for name in _PLACES if home}
+    prefix = "".join(f"MEDISCALE_{name}={quote(place)} " for name, place in places.items() if place)
     return f"{prefix}{quote(str(relative(Path(sys.executable).parent / name)))}"
 
 

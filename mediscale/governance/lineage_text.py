@@ -105,7 +105,7 @@ def rescored_answers(settings: Settings, patient: Patient, at: datetime | None) 
     if not answers:
         raise NotFoundError(
             "The prediction log in the lake has no answer about this patient"
-            f"{f' up to {at:%Y-%m-%d %H:%M:%S} UTC' if at else ''}."
+            f"{f' up to {at:%Y-%m-%d %H:%M:%S} UTC' if at else ''}. {provenance.NOT_YET_THERE}"
         )
     for answer in answers:
         differs = provenance.verify(settings, lineage, answer)

@@ -35,6 +35,11 @@ _LOG_COLUMNS = ["prediction_id", "predicted_at", "task", "model", "model_version
                 "events_version", "risk", "note_margin", "features", "asked_by", "purpose", "cited",
                 CITED_DATASET]  # fmt: skip
 
+NOT_YET_THERE = (
+    "An answer of the last minutes may still be on the server's disk; it is moved to the lake when the server ends, "
+    "and every few minutes before."
+)
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -89,10 +94,7 @@ def prediction(settings: Settings, prediction_id: str) -> list[Prediction]:
     for dataset in lake.datasets(settings):
         if answers := predictions(settings, dataset, pc.field("prediction_id") == prediction_id):
             return answers
-    raise NotFoundError(
-        "No prediction log in the lake has this identifier. An answer of the last minutes may still be on the server's "
-        "disk; it is moved to the lake when the server ends, and every few minutes before."
-    )
+    raise NotFoundError(f"No prediction log in the lake has this identifier. {NOT_YET_THERE}")
 
 
 # --- back --------------------------------------------------------------------------------------------------------

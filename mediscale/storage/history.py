@@ -110,6 +110,7 @@ def problems(
         elif problem := _signature_problem(dataset, entry, keys, newest_accepted):
             yield problem
         previous = entry.digest
+    yield from _unaccepted(read, keys)
     digests = {entry.sequence: entry.digest for entry in read}
     for head in heads:
         if head.sequence not in digests:
@@ -118,12 +119,26 @@ def problems(
             yield f"Entry {head.sequence} is another one than was accepted here before."
 
 
+def _unaccepted(read: Sequence[Entry], keys: Mapping[str, AcceptedKey]) -> Iterator[str]:
+    """A sentence for each key that signed and is not accepted here: a new machine lacks it, or nobody knows it."""
+    by_key: dict[str, list[int]] = {}
+    for entry in read:
+        if entry.signer not in keys:
+            by_key.setdefault(entry.signer, []).append(entry.sequence)
+    for signer, (first, *others) in by_key.items():
+        more = f", which signed {len(others)} more" if others else ""
+        yield (
+            f"Entry {first} is signed by a key that is not accepted here ({signer[:12]}…){more}; if you know whose it "
+            "is, put its public half into MEDISCALE_PUBLIC_KEYS and restore nothing."
+        )
+
+
 def _signature_problem(
     dataset: str, entry: Entry, keys: Mapping[str, AcceptedKey], newest_accepted: int
 ) -> str:
     key = keys.get(entry.signer)
     if key is None:
-        return f"Entry {entry.sequence} is signed by a key that is not accepted here ({entry.signer[:12]}…)."
+        return ""  # one sentence for all entries of a key
     if not key.verifies(entry.signed_bytes(dataset), _decoded(entry.signature)):
         return f"Entry {entry.sequence} does not carry {key.name}'s signature."
     if not key.may_name(entry.actor):

@@ -272,7 +272,8 @@ def _summary(columns: Sequence[ColumnDrift], missing: Sequence[MissingDrift], ro
     if not moved:
         return f"quiet: none of {watched} watched columns is {usual}"
     named = ", ".join(moved[:_NAMED]) + (", …" if len(moved) > _NAMED else "")
-    return f"drifted: {len(moved)} of {watched} watched columns are {usual} ({named})"
+    verb = "is" if len(moved) == 1 else "are"
+    return f"drifted: {len(moved)} of {watched} watched columns {verb} {usual} ({named})"
 
 
 def _result(params: Params, window: "Window", summary: str) -> Result:

@@ -105,6 +105,18 @@ def test_a_folder_of_trust_that_takes_no_head_says_what_to_do(
         history.entries(three, "h")
 
 
+def test_a_machine_without_the_public_key_hears_so_once_and_is_not_sent_to_a_backup(
+    three: Settings, tmp_path: Path
+) -> None:
+    """A new server that was given no public keys, and a history that is whole."""
+    elsewhere = three.model_copy(update={"public_keys": tmp_path / "none", "trust": tmp_path / "new"})
+    read, findings = history.inspect(elsewhere, "h")
+    assert findings == [
+        f"Entry 1 is signed by a key that is not accepted here ({read[0].signer[:12]}…), which signed 2 more; if you "
+        "know whose it is, put its public half into MEDISCALE_PUBLIC_KEYS and restore nothing."
+    ]
+
+
 def test_a_number_that_is_taken_is_busy(three: Settings) -> None:
     for taken in (0, 2, 3, 5):
         with pytest.raises(BusyError, match=f"number {taken} of h's history"):
