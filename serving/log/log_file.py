@@ -1,5 +1,6 @@
 """The log file: one worker's SQLite file of predictions that are answered and not yet in the lake."""
 
+import os
 import shutil
 import sqlite3
 import time
@@ -349,6 +350,11 @@ def readable(error: sqlite3.Error, path: Path) -> MediscaleError:
         )
     if code == sqlite3.SQLITE_FULL:
         return StorageError(_full(path, "it takes no more"))
+    if code == sqlite3.SQLITE_CANTOPEN and path.exists() and not os.access(path.parent, os.W_OK):
+        return StorageError(
+            f"The prediction log's file {path} is there and lies where nothing can be written, so no prediction can be "
+            "answered, and it can't be read either; to read it, copy the home and let MEDISCALE_HOME name the copy."
+        )
     if code == sqlite3.SQLITE_CANTOPEN:
         return StorageError(
             f"The prediction log's file {path} is gone or can't be opened; no prediction can be answered without it."

@@ -471,3 +471,19 @@ def test_a_log_that_an_older_release_began_goes_on_and_loses_nothing(settings: S
     for rows in (waiting, delta_rows(settings)):
         said = [(row["prediction_id"], row["asked_by"], row["purpose"]) for row in rows]
         assert said == [("old", None, None), ("new", *REQUESTER)]
+
+
+def test_a_log_in_a_home_that_can_only_be_read_asks_for_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite opens no file with a write-ahead log there, as on a copy that an auditor mounted."""
+    error = sqlite3.OperationalError("unable to open database file")
+    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    file = tmp_path / "0.sqlite"
+    assert "is gone or can't be opened" in str(log_file.readable(error, file))
+    file.touch()
+    assert "is gone or can't be opened" in str(log_file.readable(error, file)), (
+        "of a process without descriptors"
+    )
+    monkeypatch.setattr("os.access", lambda path, _mode: path != tmp_path)
+    assert str(log_file.readable(error, file)).endswith("copy the home and let MEDISCALE_HOME name the copy.")
