@@ -31,7 +31,7 @@ from data_pipeline.ingest import engine, extract_files, extract_parts, facts, pl
 from data_pipeline.ingest import source as sources
 from mediscale.core import tasks
 from mediscale.core.settings import Settings
-from mediscale.core.tables import EVENTS, FACTS
+from mediscale.core.tables import EVENTS
 
 CELLS = 4_000
 """Of each task."""
@@ -66,8 +66,8 @@ def events_of(settings: Settings, name: str, root: Path) -> pa.Table:
     parts = {n: tuple(extract_parts.part_of(source, n, f, root) for f in own) for n, own in files.items()}
     readers = {n: partial(_landed, own) for n, own in parts.items()}
     with engine.connection(settings) as database:
-        candidates = facts.candidates(database, source, readers, DATASET)
-        database.execute(f"create table judged as {facts.judged(candidates, FACTS)}")
+        judged = facts.judged(database, source, readers, DATASET)
+        database.execute(f"create table judged as {judged}")
         schema = pa.schema([EVENTS.arrow_schema().field(column) for column in kernel.COLUMNS])
         placed = placing.placed_events(database, source, DATASET, "judged", n_shards=1)
         return pa.Table.from_batches([batch.select(kernel.COLUMNS) for batch in placed], schema)

@@ -28,7 +28,6 @@ from data_pipeline.ingest import engine, extract_files, extract_parts, facts
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source
 from mediscale.core.settings import Settings
-from mediscale.core.tables import FACTS
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as Database
@@ -87,7 +86,7 @@ def _events(settings: Settings, kept: "Database", source: Source, root: Path, ta
     }
     readers = {name: partial(_rows, own) for name, own in parts.items()}
     with engine.connection(settings) as database:
-        judged = facts.judged(facts.candidates(database, source, readers, "draft", named=True), FACTS)
+        judged = facts.judged(database, source, readers, "draft", named=True)
         rows = database.sql(
             "select source || '.' || fact as fact, file, line, time, available_time, numeric_value, "
             f"case when regexp_matches(code, '{SHARED}') then code else '' end as code "

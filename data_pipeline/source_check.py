@@ -210,8 +210,8 @@ def check(settings: Settings, source: Source, root: Path, of_tasks: Sequence[str
     looked_at = Counter[str]()
     tables = _sampled(source, present, one_in, looked_at)
     with engine.connection(settings) as database:
-        candidates = facts.candidates(database, source, tables, _CHECKED, named=True)
-        database.execute(f"create table judged as {facts.judged(candidates, FACTS)}")
+        judged = facts.judged(database, source, tables, _CHECKED, named=True)
+        database.execute(f"create table judged as {judged}")
         of_facts = _facts(database, source, looked_at)
         concepts = _concepts(database)
         events = _events(database, source)

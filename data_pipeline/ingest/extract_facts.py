@@ -15,6 +15,7 @@ from data_pipeline.ingest.source_tables import Fact, PatientThrough, SourceTable
 from data_pipeline.ingest.timestamps import BEFORE_BIRTH, LIFE, LONGEST, YEARS
 from mediscale.core.concepts import SCORE, by_name
 from mediscale.core.outcomes import OUTCOME
+from mediscale.core.tables import FACTS
 
 SUBJECT, VISIT = "subject_pseudonym", "visit_pseudonym"
 """Columns that ``facts.load`` adds to a typed table: the pseudonyms of the patient and of the visit of a row."""
@@ -68,24 +69,32 @@ def fact_queries(source: Source, name: str, dataset: str, named: bool = False) -
         yield fact_name, _fill_assumptions(source, _fact(source, dataset, name, fact_name, fact, named))
 
 
-def candidates_query(source: Source) -> str:
-    """The Spark SQL of the candidate facts, once the table ``facts`` has the rows of ``fact_queries``."""
+def judged_query(source: Source) -> str:
+    """The Spark SQL of the facts with ``broken``, the names of the rules that each breaks, null for nearly all.
+
+    The table ``facts`` has the rows of ``fact_queries``, their ``number`` and the ``flags`` of what each breaks alone.
+    """
     # A row of a visit that does not count, such as one to a clinic, is of no visit.
-    stated = "facts.* except (visit_id), if(counted is false, null, visit_id) as visit_id"
+    stated = (
+        "* except (visit_id), if(counted is false, null, visit_id) as visit_id" if source.visits.when else "*"
+    )
     sql = f"""
         with recurring as (select event_id as recurring_event from facts where event_id is not null group by event_id
             having count(1) > 1),
           born as (select subject_id as born_subject, min(time) as birth from facts where code = 'MEDS_BIRTH'
             group by subject_id),
-          marked as ({_COMPARED})
-        select {stated if source.visits.when else "facts.*"},
-          patient is not null as subject_listed,
-          visit_id is null or booked_visit is not null as visit_listed,
-          coalesce(unusable and counted, false) as visit_inverted,
-          coalesce(time not between birth - interval {BEFORE_BIRTH.days} days
-            and birth + interval {LIFE.days} days, false) as out_of_life
-        from marked as facts left join patients on subject_id = patient left join born on subject_id = born_subject
-          left join booked on visit_id = booked_visit and subject_id = booked_by
+          compared as ({_COMPARED})
+        select *, {FACTS.broken_rules} as broken from (
+          select * except (flags), flags + {FACTS.flags(of_row=False)} as flags from (
+            select {stated},
+              patient is not null as subject_listed,
+              visit_id is null or booked_visit is not null as visit_listed,
+              coalesce(unusable and counted, false) as visit_inverted,
+              coalesce(time not between birth - interval {BEFORE_BIRTH.days} days
+                and birth + interval {LIFE.days} days, false) as out_of_life
+            from facts left join patients on subject_id = patient left join born on subject_id = born_subject
+              left join booked on visit_id = booked_visit and subject_id = booked_by
+              left join compared on number = compared_number))
     """
     return _fill_assumptions(source, sql)
 
@@ -96,10 +105,9 @@ _SINGLE_VALUED = """case when code = 'MEDS_BIRTH' then 'birth' when code like 'G
 stream, whose rows stand in partitions, a later message corrects the visit."""
 
 _COMPARED = f"""
-    select facts.*, false as repeated, false as contradicted from facts
-      left anti join recurring on event_id = recurring_event where event_id is not null and {_SINGLE_VALUED} is null
-    union all select * except (attribute, entity, scope, nth, differing), nth > 1 and not differing as repeated,
-      differing and (attribute is not null or nth > 1) as contradicted from (
+    select number as compared_number, nth > 1 and not differing as repeated,
+      differing and (attribute is not null or nth > 1) as contradicted
+    from (
       select *,
         row_number() over (partition by subject_id, event_id, available_time, item order by line, file) as nth,
         coalesce(if(attribute = 'sex', false, min(time) over one <> max(time) over one), false)
@@ -115,9 +123,9 @@ _COMPARED = f"""
           select facts.*, {_SINGLE_VALUED} as attribute from facts left join recurring on event_id = recurring_event
             where recurring_event is not null or event_id is null or {_SINGLE_VALUED} is not null))
       window one as (partition by subject_id, attribute, entity, item, scope))"""
-"""The facts, whether each repeats another, and whether it is contradicted. Of what has one truth, none of several that
-differ counts; of rows that tell one event differently at one moment the first does. Nearly all facts are of events that
-have one row, and need no sort."""
+"""Of facts whose event has several rows or which have one truth, whether each repeats another, and whether it is
+contradicted. Of what has one truth, none of several that differ counts; of rows that tell one event differently at one
+moment the first does. Nearly all facts are of events that have one row, and need no sort."""
 
 
 def _fill_assumptions(source: Source, sql: str) -> str:

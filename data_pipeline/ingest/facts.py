@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,7 +18,6 @@ from data_pipeline.ingest.typed_tables import arrow_schema, map_typed, type_rows
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.table import Table
 from mediscale.core.tables import EVENTS, FACTS
 from mediscale.storage import lake
 
@@ -102,26 +102,52 @@ def tables_read(source: Source, present: Collection[str]) -> tuple[str, ...]:
     )
 
 
-def candidates(
+def judged(
     database: "duckdb.DuckDBPyConnection",
     source: Source,
     tables: "TextBatches",
     dataset: str,
     named: bool = False,
 ) -> str:
-    """The query, in the engine's SQL, of the candidate facts of tables, which are computed first.
-
-    It has the columns of ``FACTS`` except ``broken``, what its rules use and, where ``named``, the name of each
-    ``fact`` in the source. A table that no other is joined to is in memory for its own facts alone.
+    """The query, in the engine's SQL, of the judged facts of tables, in the columns of ``FACTS`` and more: its
+    ``item``, and where ``named`` the name of each ``fact`` in the source. What the tables state is kept in memory.
 
     Raises:
         UsageError: an expression of the source can't be computed; the error names the fact.
     """
-    into = "create or replace temp table facts as"
+    stated = pa.Table.from_batches(_stated(database, source, tables, dataset, named), _stated_schema(named))
+    database.register("facts", _numbered(stated))
+    return engine.transpile(extract_facts.judged_query(source))
+
+
+def _stated(
+    database: "duckdb.DuckDBPyConnection",
+    source: Source,
+    tables: "TextBatches",
+    dataset: str,
+    named: bool = False,
+) -> Iterator[pa.RecordBatch]:
+    """The facts that tables state, each with ``flags`` of the rules that it breaks whatever others say.
+
+    A table that no other is joined to is in memory for its own facts alone.
+    """
+    schema = _stated_schema(named)
+    columns = ", ".join(schema.names[:-1])
+    flags = engine.transpile(f"select {FACTS.flags(of_row=True)} as flags").removeprefix("SELECT ")
     for place, sql in _fact_queries(database, source, tables, dataset, named):
-        _compute(database, source, into, sql, *place)
-        into = "insert into facts"
-    return engine.transpile(extract_facts.candidates_query(source))
+        _compute(database, source, "create or replace temp view stated as", sql, *place)
+        for batch in engine.batches(database, f"select {columns}, {flags} from stated"):
+            yield batch.cast(schema)
+
+
+def _stated_schema(named: bool = False) -> pa.Schema:
+    own = [field for field in FACTS.arrow_schema() if field.name != "broken"]
+    names = ("item", "fact") if named else ("item",)
+    return pa.schema([*own, *((name, pa.string()) for name in names), ("flags", pa.int32())])
+
+
+def _numbered(stated: pa.Table) -> pa.Table:
+    return stated.append_column("number", pa.array(np.arange(len(stated))))
 
 
 def _fact_queries(
@@ -180,24 +206,43 @@ def judged_rows(
     Raises:
         UsageError: as ``candidates``.
     """
+    stated = _stated(database, source, tables, dataset)
     if pieces == 1:
-        yield from _in_order(database, candidates(database, source, tables, dataset))
-        return
-    apart = PatientPieces(engine.scratch(database), pieces)
-    for place, sql in _fact_queries(database, source, tables, dataset):
-        _compute(database, source, "create or replace temp view stated as", sql, *place)
-        apart.add(engine.batches(database, "select * from stated"))
-    query = engine.transpile(extract_facts.candidates_query(source))
-    for rows in apart.read():
-        database.register("facts", rows)
-        yield from _in_order(database, query)
-        database.unregister("facts")
+        parts: Iterable[pa.Table] = [pa.Table.from_batches(stated, _stated_schema())]
+    else:
+        apart = PatientPieces(engine.scratch(database), pieces)
+        apart.add(stated)
+        parts = apart.read()
+    query = engine.transpile(extract_facts.judged_query(source))
+    for rows in parts:
+        yield from _in_order(database, query, rows.combine_chunks())
         del rows  # before the next piece is read
 
 
-def _in_order(database: "duckdb.DuckDBPyConnection", candidate_facts: str) -> Iterator[pa.RecordBatch]:
-    columns, rows = ", ".join(FACTS.column_names), judged(candidate_facts, FACTS)
-    yield from engine.batches(database, f"select {columns} from ({rows}) order by {', '.join(placing.ORDER)}")
+def _in_order(
+    database: "duckdb.DuckDBPyConnection", query: str, stated: pa.Table
+) -> Iterator[pa.RecordBatch]:
+    """The rows of ``facts`` of stated facts, in their order; texts come as dictionaries.
+
+    The engine computes of each number what it breaks and whose visit it is of, and carries no other column along.
+    """
+    database.register("facts", _numbered(stated))
+    judged = database.sql(f"select number, visit_id, broken from ({query})").to_arrow_table()
+    database.unregister("facts")
+    place = np.empty(len(stated), np.int64)
+    place[judged["number"]] = np.arange(len(stated))
+    order = pc.sort_indices(stated, [(name, "ascending") for name in placing.ORDER])
+    own = judged.take(pa.array(place[order]))
+    columns = {
+        name: _encoded(own[name]) if name in own.column_names else _encoded(stated[name]).take(order)
+        for name in FACTS.column_names
+    }
+    yield from pa.table(columns).to_batches(BATCH_ROWS)
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column with its texts as a dictionary."""
+    return column.dictionary_encode() if pa.types.is_string(column.type) else column
 
 
 def _compute(
@@ -238,15 +283,6 @@ def _is_bound(database: "duckdb.DuckDBPyConnection", sql: str) -> bool:
     except duckdb.Error:
         return False
     return True
-
-
-def judged(candidate_facts: str, rules: Table) -> str:
-    """The query of facts with ``broken``: the rules that each breaks (``Table.broken_rules``), null for nearly all."""
-    passes = " and ".join(f"coalesce({rule.passes}, true)" for rule in rules.all_rules)
-    broken = engine.transpile(f"select if({passes}, null, {rules.broken_rules}) as broken").removeprefix(
-        "SELECT "
-    )
-    return f"select *, {broken} from ({candidate_facts})"
 
 
 def of_bronze(settings: Settings, source: Source, bronze: Mapping[str, TableRef]) -> TextBatches:

@@ -43,6 +43,8 @@ class Rule:
     meaning: str
     limited: bool = True
     """Whether too many rows that break it stop the run; not where a sound extract has any number of them."""
+    of_row: bool = True
+    """Whether a row alone breaks it, whatever other rows say."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,19 @@ class Table:
         )
         return (*required, *self.rules)
 
+    def flags(self, of_row: bool | None = None) -> str:
+        """Spark SQL of a number with a bit for each rule that a row breaks, by the rule's place. A predicate that is
+        null passes. Of ``of_row`` rules alone, or of the others, if that is given."""
+        rules = ((1 << n, rule) for n, rule in enumerate(self.all_rules) if of_row in (None, rule.of_row))
+        return " + ".join(f"case when not ({rule.passes}) then {bit} else 0 end" for bit, rule in rules)
+
     @property
     def broken_rules(self) -> str:
-        """Spark SQL of the names of the rules that a row breaks, comma-separated, or null for none; a predicate that is
-        null passes."""
-        names = ", ".join(f"case when not ({rule.passes}) then '{rule.name}' end" for rule in self.all_rules)
-        return f"nullif(concat_ws(',', {names}), '')"
+        """Spark SQL of the names of the rules that the column ``flags`` marks, comma-separated, or null for none."""
+        names = ", ".join(
+            f"case when flags & {1 << n} <> 0 then '{rule.name}' end" for n, rule in enumerate(self.all_rules)
+        )
+        return f"case when flags <> 0 then concat_ws(',', {names}) end"
 
     def arrow_schema(self) -> "pa.Schema":
         import pyarrow as pa

@@ -21,6 +21,14 @@ _VISIT_LISTED = Rule(
     "visit_id",
     "visit_listed",
     "the visit that it names is listed, as this patient's and nobody else's",
+    of_row=False,
+)
+_SUBJECT_LISTED = Rule(
+    "subject_listed",
+    "subject_id",
+    "subject_listed",
+    "the patient is in the source's patient table",
+    of_row=False,
 )
 _TIME_READABLE = Rule(
     "time_readable",
@@ -113,12 +121,14 @@ FACTS = Table(
             "time",
             "NOT visit_inverted",
             "its visit does not end before it begins, or over ten years later, and its times can be read",
+            of_row=False,
         ),
         Rule(
             "in_lifetime",
             "time",
             "NOT out_of_life",
             "it is dated after the patient's birth, of which a source may know the year alone, and not centuries later",
+            of_row=False,
         ),
         _VISIT_LISTED,
         Rule(
@@ -127,17 +137,22 @@ FACTS = Table(
             "NOT miscoded",
             "the ICD's version is 9 or 10, and the code is one of its spelling",
         ),
-        Rule(
-            "subject_listed", "subject_id", "subject_listed", "the patient is in the source's patient table"
-        ),
+        _SUBJECT_LISTED,
         _IDENTIFIER_WHOLE,
-        Rule("not_repeated", "event_id", "NOT repeated", "the same row does not stand in the extract twice"),
+        Rule(
+            "not_repeated",
+            "event_id",
+            "NOT repeated",
+            "the same row does not stand in the extract twice",
+            of_row=False,
+        ),
         Rule(
             "not_contradicted",
             "event_id",
             "NOT contradicted",
             "no row says something else of the patient's birth or sex, nor of the visit's admission or discharge, and "
             "none before it something else of the same event at the same moment",
+            of_row=False,
         ),
     ),
 )
@@ -286,9 +301,7 @@ NOTES = Table(
     key=("note_id", "available_time", "line"),
     privacy="phi",
     rules=(
-        Rule(
-            "subject_listed", "subject_id", "subject_listed", "the patient is in the source's patient table"
-        ),
+        _SUBJECT_LISTED,
         _VISIT_LISTED,
         _TIME_READABLE,
         _IDENTIFIER_WHOLE,

@@ -149,7 +149,9 @@ def _validate(
           note_id is not null and row_number() over (partition by note_id, available_time order by line) > 1 as repeated
         from ({candidates}) as candidates
           left join ({extract_facts.subjects_query(source)}) as listed on named_subject = listed.source_subject"""
-    database.execute(f"create table judged as {facts.judged(engine.transpile(marked), NOTES)}")
+    flagged = f"select *, {NOTES.flags()} as flags from ({marked})"
+    judged = engine.transpile(f"select *, {NOTES.broken_rules} as broken from ({flagged})")
+    database.execute(f"create table judged as {judged}")
 
 
 def _candidates(source: Source, params: Params, name: str, note: NoteMapping) -> str:
