@@ -149,20 +149,18 @@ def needed_tables(source: Source, *names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*names, *(other.table for other in through if other))))
 
 
-def with_patient(source: Source, name: str, through: PatientThrough, also: Sequence[str] = ()) -> str:
-    """The rows of a table with the patient of their key; of a key of several patients nobody is the patient.
-
-    ``also`` are further columns that say who the patient is.
-    """
+def with_patient(source: Source, name: str, through: PatientThrough) -> str:
+    """The rows of a table with the patient of their key; of a key of several patients nobody is the patient."""
     subject, key = source.subjects.id, through.key
     owner = ", ".join(
-        f"if(count(distinct {subject}) = 1, max({column}), null) as {column}" for column in (subject, *also)
+        f"if(count(distinct {subject}) = 1, max({column}), null) as {column}" for column in (subject, SUBJECT)
     )
     owners = (
         f"select {key} as through_key, {owner} from t_{through.table} where {key} is not null group by {key}"
     )
     return (
-        f"select * except (through_key) from t_{name} left join ({owners}) as owners on {key} = through_key"
+        f"select rows_of.* except ({SUBJECT}), owners.* except (through_key) "
+        f"from t_{name} as rows_of left join ({owners}) as owners on {key} = through_key"
     )
 
 

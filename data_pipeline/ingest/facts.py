@@ -46,28 +46,32 @@ def load(
     """Types the rows of tables, and of those through which they find patients, and keeps them as ``t_<table>``."""
     present = [name for name in extract_facts.needed_tables(source, *names) if name in tables]
     for name in sorted(present, key=lambda one: source.tables[one].patient_through is not None):
-        _keep(database, source, tables, dataset, name)
+        rows = (_typed(source, dataset, name, batch) for batch in tables[name]())
+        engine.create_table(database, f"t_{name}", _schema(source, name), rows)
+        if (owned := _owned(source, name)) is not None:
+            database.execute(f"create or replace table t_{name} as {owned}")
 
 
-def _keep(
-    database: "duckdb.DuckDBPyConnection", source: Source, tables: "TextBatches", dataset: str, name: str
-) -> None:
-    _keep_rows(database, source, dataset, name, tables[name]())
-
-
-def _keep_rows(
+def _register(
     database: "duckdb.DuckDBPyConnection",
     source: Source,
     dataset: str,
     name: str,
     texts: Iterable[pa.RecordBatch],
 ) -> None:
-    rows = (_typed(source, dataset, name, batch) for batch in texts)
-    engine.create_table(database, f"t_{name}", _schema(source, name), rows)
-    if (through := source.tables[name].patient_through) is not None:
-        database.execute(f"alter table t_{name} drop column {extract_facts.SUBJECT}")
-        owned = extract_facts.with_patient(source, name, through, [extract_facts.SUBJECT])
-        database.execute(f"create or replace table t_{name} as {engine.transpile(owned)}")
+    """Types rows as ``t_<table>``, which the engine reads where Arrow has them: for each fact the columns it names."""
+    rows = pa.Table.from_batches(
+        (_typed(source, dataset, name, batch) for batch in texts), _schema(source, name)
+    )
+    database.register(f"t_{name}", rows)
+    if (owned := _owned(source, name)) is not None:
+        database.register(f"t_{name}", database.sql(owned).to_arrow_table())
+
+
+def _owned(source: Source, name: str) -> str | None:
+    """The query of a typed table with the patients whom it finds through another; None where it has its own."""
+    through = source.tables[name].patient_through
+    return None if through is None else engine.transpile(extract_facts.with_patient(source, name, through))
 
 
 def _schema(source: Source, name: str) -> pa.Schema:
@@ -174,9 +178,9 @@ def _fact_queries(
             yield from queries
             continue
         for texts in _in_pieces(tables[name]()):
-            _keep_rows(database, source, dataset, name, texts)
+            _register(database, source, dataset, name, texts)
             yield from queries
-            database.execute(f"drop table t_{name}")
+            database.unregister(f"t_{name}")
 
 
 def _in_pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
