@@ -304,6 +304,11 @@ class _Drill:
                 f"The drill failed: the rollback ended with {done.returncode}: {done.stderr.strip()}"
             )
 
+    @property
+    def _signer(self) -> str:
+        """Who signs on the drill's own server: whom an orchestrator names has no key there."""
+        return signing.signer(self.settings).key.name
+
     def _move(self, alias: Alias, version: int, digest: str) -> None:
         sequence, model = registry.next_sequence(self.settings, self.dataset), self._model(version, digest)
         registry.record(
@@ -311,7 +316,7 @@ class _Drill:
             self.dataset,
             Move(
                 sequence=sequence, model=model.name, task=self.task, alias=alias, from_version=None,
-                to_version=version, actor=signing.actor(self.settings), moved_at=now(), reason="A drill.",
+                to_version=version, actor=self._signer, moved_at=now(), reason="A drill.",
                 evidence_digest=_EVIDENCE, model_uri=model.uri, model_digest=digest, key=f"drill-{sequence}",
             ),
         )  # fmt: skip
@@ -322,7 +327,7 @@ class _Drill:
             model=model.name, task=self.task, mode="canary", percent=PERCENT, version=VERSION,
             evidence_digest=_EVIDENCE, model_uri=model.uri, model_digest=digest, reason="A drill.",
         )  # fmt: skip
-        draft = Draft(setting, signing.actor(self.settings), now(), f"drill-{sequence}")
+        draft = Draft(setting, self._signer, now(), f"drill-{sequence}")
         history.append(self.settings, self.dataset, draft, sequence=sequence)
 
     def _model(self, version: int, digest: str) -> ModelRef:
