@@ -132,7 +132,10 @@ def _convert(gguf: Path, into: Path) -> None:
 def _fetch(base: Base, into: Path) -> None:
     """Downloads the repository's files; an interrupted download is resumed."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError
+    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # each try to reach a hub that is not there would be a line
 
     try:
         snapshot_download(base.name, revision=base.revision, local_dir=into, allow_patterns=list(_FETCHED))
@@ -140,6 +143,10 @@ def _fetch(base: Base, into: Path) -> None:
         raise UsageError(
             f"{base.name} is gated: accept its licence on its page of the hub with your account, set HF_TOKEN to a "
             f"token of that account, and run again; or use the packaged base {OFFLINE}."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise UsageError(
+            f"{base.name} has no revision {base.revision[:12]} on the hub; name one that it has as NAME@REVISION."
         ) from error
     except Exception as error:  # the hub's own errors and its HTTP client's have no common class
         raise UsageError(
