@@ -143,7 +143,7 @@ class BoundedHttp(HttpToolsProtocol):
         )
 
     def _refuse_body(self) -> None:
-        self._refuse(413, f"The body is larger than {BODY_BYTES} bytes; send one patient at a time.")
+        self._refuse(413, f"The body is larger than {BODY_BYTES} bytes; send less at once.")
 
     def _expect(self, part: _Part | None) -> None:
         self._end_deadline()

@@ -37,6 +37,8 @@ class _Sampled(StrictRequest):
     stream: bool = False
     n: Literal[1] = 1
     top_p: Literal[1] = 1
+    frequency_penalty: Literal[0] = 0
+    presence_penalty: Literal[0] = 0
     user: str = ""
     """Not read: the log names whoever proved who they are."""
 

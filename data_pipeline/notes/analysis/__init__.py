@@ -7,7 +7,7 @@ from data_pipeline.notes.analysis.fields import NoteAnalysis
 
 __all__ = ["RULES_VERSION", "NoteAnalysis", "analyze"]
 
-RULES_VERSION = 5
+RULES_VERSION = 6
 """Rises when the rules change what is read from a note."""
 
 

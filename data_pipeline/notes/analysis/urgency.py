@@ -89,7 +89,7 @@ _LIMITS = {
 
 def news2(vitals: list[Vital]) -> tuple[int, list[Factor]]:
     """National Early Warning Score 2 (Royal College of Physicians 2017) of the worst value of each sign that is
-    written, and the signs that have points; temperature, consciousness and oxygen given are not counted."""
+    written, and the signs that have points; consciousness and oxygen given are not counted."""
     worst: dict[str, Vital] = {}
     for vital in vitals:
         if vital.kind not in worst or _points(vital) > _points(worst[vital.kind]):
@@ -105,13 +105,26 @@ _POINTS = {
     "heart rate": ((40, 3), (50, 1), (90, 0), (110, 1), (130, 2), (math.inf, 3)),
     "respiratory rate": ((8, 3), (11, 1), (20, 0), (24, 2), (math.inf, 3)),
     "oxygen saturation": ((91, 3), (93, 2), (95, 1), (math.inf, 0)),
+    "temperature": ((35.0, 3), (36.0, 1), (38.0, 0), (39.0, 1), (math.inf, 2)),
 }
 """(largest value, points) of each sign, from the smallest value on; the systolic of a blood pressure."""
 
 
 def _points(vital: Vital) -> int:
     bands = _POINTS.get(vital.kind)
-    return next(points for most, points in bands if _number(vital.value) <= most) if bands else 0
+    if bands is None:
+        return 0
+    value = _celsius(_number(vital.value)) if vital.kind == "temperature" else _number(vital.value)
+    return next(points for most, points in bands if value <= most)
+
+
+def _celsius(temperature: float) -> float:
+    """A body's temperature, which is one of Fahrenheit's where it would boil otherwise."""
+    return round((temperature - 32) / 1.8, 1) if temperature > _HOTTEST else temperature
+
+
+_HOTTEST = 60.0
+"""Degrees Celsius that no body has."""
 
 
 def _factor(vital: Vital) -> Factor:

@@ -81,6 +81,11 @@ def test_recommendations_urgency_and_risk_name_their_grounds() -> None:
         ("BP 92/50, heart rate 118, respiratory rate 22.", "urgent"),  # six
         ("BP 92/50, heart rate 118, respiratory rate 26.", "emergency"),  # seven
         ("BP 88/50, heart rate 78.", "urgent"),  # one sign with three points
+        ("BP 92/50, heart rate 118, temperature 37.9.", "routine"),  # four
+        ("BP 92/50, heart rate 118, temperature 38.9.", "urgent"),  # five
+        ("BP 92/50, heart rate 118, temperature 102.1 F.", "urgent"),
+        ("BP 120/70, heart rate 118, temperature 100.2 F.", "routine"),
+        ("Temperature 34.8.", "urgent"),
         ("Chest pain since this morning. BP 120/70.", "urgent"),
         ("Chest pressure radiating to the left arm. BP 130/80.", "urgent"),
         ("No chest pain since the operation. BP 120/70.", "routine"),

@@ -31,6 +31,7 @@ BLANK = {"role": "user", "content": " "}
         (CompletionRequest, {"prompt": [[1], [2**40]]}, "a token's number is from 0 to 2147483647."),
         (ChatRequest, {"messages": [ASSISTANT]}, "the last of the messages must ask something: role user,"),
         (ChatRequest, {"messages": [ASSISTANT, BLANK]}, "the last of the messages must ask something"),
+        (CompletionRequest, {"prompt": "a", "presence_penalty": 0.5}, "presence_penalty: input should be 0."),
     ],
 )
 def test_what_asks_nothing_is_one_sentence(shape: type[BaseModel], body: dict[str, Any], says: str) -> None:
@@ -38,3 +39,9 @@ def test_what_asks_nothing_is_one_sentence(shape: type[BaseModel], body: dict[st
         json_body.parse(json.dumps(body).encode(), shape)
     assert str(refused.value).startswith("The request can't be answered, ")
     assert says in str(refused.value)
+
+
+def test_what_a_client_sends_to_change_nothing_is_taken() -> None:
+    neutral = {"n": 1, "top_p": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0}
+    body = {"messages": [{"role": "user", "content": "What is a migraine?"}], **neutral}
+    assert json_body.parse(json.dumps(body).encode(), ChatRequest).messages[0].role == "user"
