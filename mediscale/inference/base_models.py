@@ -133,9 +133,8 @@ def _fetch(base: Base, into: Path) -> None:
     """Downloads the repository's files; an interrupted download is resumed."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
-    from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # each try to reach a hub that is not there would be a line
+    getLogger("huggingface_hub").setLevel(ERROR)  # each try to reach a hub that is not there would be a line
 
     try:
         snapshot_download(base.name, revision=base.revision, local_dir=into, allow_patterns=list(_FETCHED))

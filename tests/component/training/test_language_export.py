@@ -235,6 +235,21 @@ def test_an_adapter_goes_to_the_hub_and_what_the_hub_gives_back_is_compared(
         list(receipts.export(home, version, ["hub"], tmp_path / "other"))
 
 
+def test_what_the_hub_gives_back_otherwise_is_blocked_and_where_it_lies_is_said(
+    home: Settings, version: ModelRef, tmp_path: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(asked: Hub, body: Any, status: int = 200) -> None:
+        is_weights = asked.command == "GET" and "adapter_model" in asked.path
+        answer(asked, body[:-400] + b"\x7f" * 400 if is_weights else body, status)
+
+    answer = Hub.answer
+    monkeypatch.setattr(hub, "answer", spoiled)
+    (receipt,) = receipts.export(home, version, ["hub"], tmp_path, "own/toy")
+    assert "some of its log-likelihoods are no numbers" in receipt.problems
+    assert receipt.problems[-1].endswith("lies in its repository until it is deleted there")
+    assert [path.name for path in tmp_path.iterdir()] == ["hub.receipt.json"]
+
+
 def test_onnx_keeps_what_it_has_read(home: Settings, version: ModelRef, tmp_path: Path) -> None:
     list(receipts.export(home, version, ["onnx"], tmp_path))
     model = onnx_graph.OnnxModel(tmp_path / "onnx", "Answer.")

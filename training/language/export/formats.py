@@ -97,6 +97,8 @@ class Format:
     """The package that loads it."""
     needs: str = ""
     """What a person still has to do or to have."""
+    left_behind: str = ""
+    """Where a form that is blocked lies still."""
 
 
 def _write_adapter(version: Version, folder: Path) -> None:
@@ -165,7 +167,12 @@ FORMATS: Mapping[str, Format] = {
         lambda version, folder: onnx_graph.OnnxModel(folder, version.spec.instruction),
         "onnxruntime",
     ),
-    "hub": Format(_write_adapter, _read_from_hub, "huggingface_hub"),
+    "hub": Format(
+        _write_adapter,
+        _read_from_hub,
+        "huggingface_hub",
+        left_behind="it was uploaded before it was compared, and lies in its repository until it is deleted there",
+    ),
     "tensorrt": Format(
         _write_tensorrt,
         None,

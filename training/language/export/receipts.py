@@ -157,7 +157,9 @@ def _blocked(question: str, answer: str) -> bool:
 
 def problems(compared: ParentComparison) -> Iterator[str]:
     """Why a form may not be used."""
-    if not compared.largest_difference <= TOLERANCE:  # not a number either
+    if not np.isfinite(compared.largest_difference):
+        yield "some of its log-likelihoods are no numbers"
+    elif compared.largest_difference > TOLERANCE:
         yield (
             f"its log-likelihoods differ from its parent's by up to {compared.largest_difference:.3f} per token, where "
             f"{TOLERANCE:g} is allowed"
@@ -193,6 +195,7 @@ def _export_and_compare(
         if form.read is not None:
             compared = compare(parent, responses(form.read(version, folder), questions))
             failures = list(problems(compared))
+            failures += [form.left_behind] if failures and form.left_behind else []
     except MediscaleError as error:
         failures = [str(error)]
     except Exception as error:  # of safetensors, gguf, ONNX and what reads them, which have no common class
