@@ -36,8 +36,9 @@ DRAIN_SECONDS = 3.0
 _SO_ATTACH_FILTER, _RETURN = 26, 6
 """Of Linux's socket(7), and of its packet filters."""
 
-SWITCH_SECONDS = 0.0005
-"""How long a thread that reads a note may keep the event loop from going on (Python's default is 0.005)."""
+SWITCH_SECONDS = 0.0001
+"""How long a thread that reads a note may keep another from going on (Python's default is 0.005). An answer waits
+for it several times: the event loop and the log's thread ask for Python again after each read, write and sync."""
 
 log = logging.getLogger("mediscale.serving")
 

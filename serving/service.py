@@ -39,8 +39,9 @@ R = TypeVar("R")
 
 log = logging.getLogger("mediscale.serving")
 
-NOTE_THREADS, NOTES = 1, 16
-"""Notes are read one after another, for the network takes a core; more than these at a time are answered 503."""
+NOTE_THREADS, NOTES, NOTE_NICENESS = 1, 16, 10
+"""Notes are read one after another, for the network takes a core; more than these at a time are answered 503. The
+thread gives way: Linux lets one that works on finish its slice, up to 4 ms, before another that only woke to answer."""
 RECORD_THREADS, RECORDS = 4, 64
 """The same for patients of the lake, whose records are waited for."""
 LARGE_BODY_BYTES = 2**15
@@ -94,7 +95,7 @@ class Service:
         if listening is not None and listening.certificate is not None:
             self._validity = access.certificate_validity(listening.certificate)
             self.metrics.certificate.set(self._validity[1].replace(tzinfo=UTC).timestamp())
-        self._notes = Pool("clinical notes", NOTE_THREADS, NOTES)
+        self._notes = Pool("clinical notes", NOTE_THREADS, NOTES, NOTE_NICENESS)
         self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
         self.draining = False
         """Whether the server was told to end: it answers on, and says that it is not ready."""
