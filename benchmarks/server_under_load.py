@@ -42,6 +42,7 @@ BODIES: Mapping[str, bytes] = {
     "notes of a page": json.dumps({**TWO_VALUES, "clinical_note": NOTE}).encode(),
     "notes of a megabyte": json.dumps({**TWO_VALUES, "clinical_note": _NOTES}).encode(),
     "a megabyte that never ends": b'{"clinical_note": "' + b"\\u00e9" * 2**18,
+    "a megabyte of escapes": b'{"clinical_note": "' + b"\\u00e9" * 2**18 + b'", "ages": 67}',
     "a megabyte of nesting": b'{"age": ' + b"[" * 2**20,
     "a megabyte of names": b"{" + b", ".join(b'"age": %d' % i for i in range(2**16)) + b"}",
     "a megabyte of space": b'{"age": 67' + b" " * 2**20 + b"}",

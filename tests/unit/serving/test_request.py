@@ -60,6 +60,9 @@ from serving.schemas import MAIN_NAMES, NOTE_CHARACTERS
         (b'{"patient": "a\nb"}', "not valid JSON in UTF-8"),
         (b'{"age": 67', "not valid JSON in UTF-8"),
         (b'{"age"', "not valid JSON in UTF-8"),
+        (b'{"age', "not valid JSON in UTF-8"),
+        (b'{"patient": "a', "not valid JSON in UTF-8"),
+        (b'{"patient": "a\\"', "not valid JSON in UTF-8"),
         (b"{", "not valid JSON in UTF-8"),
         (b"", "must be a JSON object"),
         (b"age=67", "must be a JSON object"),
@@ -188,6 +191,13 @@ COSTLY = {
     "space": b'{"age": ' + b" " * (BODY_BYTES - 20) + b"67}",
     "an escaped note": b'{"clinical_note": "' + b"\\u0020" * NOTE_CHARACTERS + b'"}',
 }
+
+
+@pytest.mark.parametrize("at", [0, 2**15 - 1, 2**15, NOTE_CHARACTERS - 1])
+def test_what_is_not_text_is_found_wherever_it_stands_in_a_long_note(at: int) -> None:
+    note = "a" * at + "\x00" + "a" * (NOTE_CHARACTERS - at - 1)
+    with pytest.raises(InputError, match="clinical_note holds characters that are not text"):
+        parse(json.dumps({"clinical_note": note}).encode())
 
 
 @pytest.mark.parametrize("kind", COSTLY)
