@@ -60,6 +60,6 @@ def layout(pipeline: str, cluster: components.Cluster = components.NONE) -> Grap
     return train
 
 
-def compile_to(path: Path, pipeline: str, cluster: components.Cluster = components.NONE) -> None:
+def compile_to(path: Path, pipeline: str, cluster: components.Cluster) -> None:
     """Writes a pipeline as YAML; the same source gives the same bytes."""
     compiler.Compiler().compile(layout(pipeline, cluster), str(path))

@@ -17,7 +17,7 @@ _CLINICAL_ENDING = re.compile(
 )
 
 
-def checker(allowed: frozenset[str] = frozenset()) -> Callable[[CheckedText], LayerFinding]:
+def checker(allowed: frozenset[str]) -> Callable[[CheckedText], LayerFinding]:
     """The layer for an answer, of whose words ``allowed`` stand in the question or a source."""
 
     def check(checked: CheckedText) -> LayerFinding:

@@ -181,7 +181,7 @@ def standalone_environment(settings: Settings, port: int, host: str = LOOPBACK) 
     }
 
 
-def check_port_is_free(port: int, host: str = LOOPBACK) -> None:
+def check_port_is_free(port: int, host: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -5,9 +5,7 @@ from typing import Any
 from mediscale.inference.language_spec import INSTRUCTION
 
 
-def messages(
-    tokenizer: Any, question: str, context: str = "", instruction: str = INSTRUCTION
-) -> list[dict[str, str]]:
+def messages(tokenizer: Any, question: str, context: str, instruction: str) -> list[dict[str, str]]:
     """A question as the conversation that a chat template is given, the instruction before it."""
     from jinja2 import TemplateError
 

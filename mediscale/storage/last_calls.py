@@ -79,7 +79,7 @@ def read(uri: str) -> LastCall | None:
         return None
 
 
-def failures(settings: Settings, dataset: str | None = None) -> Iterator[str]:
+def failures(settings: Settings, dataset: str | None) -> Iterator[str]:
     """Why the last calls of stages failed, of every dataset or of one."""
     from pyarrow import fs
 

@@ -89,7 +89,7 @@ class NameCues:
         )
 
     def _introduced(
-        self, text: str, start: int, end: int, strong: bool = False, backwards: bool = False
+        self, text: str, start: int, end: int, strong: bool, backwards: bool
     ) -> Iterator[PhiSpan]:
         """The names in the words next to an introduction of a person, up to the first word that is no name."""
         words = list(capitalised_words(text, start, end))
