@@ -14,7 +14,6 @@ from mediscale.inference.model_spec import NOTICE
 from serving import refusals
 from serving.language.languages import Languages
 from serving.log.prediction_log import PredictionLog
-from serving.openai_schemas import error_body
 from serving.risk.models import Predictors
 from serving.routes import admin, analyze, approvals, docs, ehr, feedback, generate, openai, predict
 from serving.security.access import Listening
@@ -77,7 +76,7 @@ def create_app(
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)  # for the types: it handles no other
-    body = error_body if request.url.path.startswith("/v1/") else refusals.problem
+    body = refusals.body_at(request.url.path)
     return Response(
         body(str(error), error.status), error.status, error.headers, media_type="application/json"
     )
@@ -92,7 +91,7 @@ async def _unroutable(request: Request, error: Exception) -> Response:
         405: f"This address does not take {request.method}; it takes {allowed}.",
     }
     sentence = sentences.get(error.status_code, error.detail)
-    body = error_body if request.url.path.startswith("/v1/") else refusals.problem
+    body = refusals.body_at(request.url.path)
     return Response(
         body(sentence, error.status_code), error.status_code, error.headers, media_type="application/json"
     )

@@ -9,11 +9,10 @@ import asyncio
 from asyncio import TimerHandle
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import TypeAdapter
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from serving import refusals
 from serving.routes.predict import BODY_BYTES
-from serving.schemas import Problem
 
 if TYPE_CHECKING:
     from serving.service import Service
@@ -32,7 +31,6 @@ ALL_BODIES_BYTES = 10 * BODY_BYTES
 LINGER_SECONDS = 1.0
 """How long what a refused peer still sends is thrown away, so that it reads its answer before the connection ends."""
 
-_PROBLEM = TypeAdapter(Problem)
 _Part = Literal["head", "body"]
 
 
@@ -179,7 +177,11 @@ class BoundedHttp(HttpToolsProtocol):
         self._free_body()
         self._service.metrics.refusals.labels(status).inc()
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            self.transport.write(_response(status, sentence, self.server_state.default_headers))
+            path = bytes(getattr(self, "url", b"")).decode(
+                "latin-1"
+            )  # none before the first request's begins
+            content = refusals.body_at(path)(sentence, status)
+            self.transport.write(_response(status, content, self.server_state.default_headers))
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.body.clear()
@@ -197,8 +199,7 @@ def _content_length(headers: list[tuple[bytes, bytes]]) -> int:
     )
 
 
-def _response(status: int, sentence: str, headers: list[tuple[bytes, bytes]]) -> bytes:
-    content = _PROBLEM.dump_json(Problem(sentence))
+def _response(status: int, content: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
     always = b"".join(b"%b: %b\r\n" % field for field in headers)
     length = b"content-length: %d\r\n" % len(content)
     kind = b"content-type: application/json\r\nconnection: close\r\n\r\n"

@@ -19,6 +19,7 @@ from mediscale.core.errors import (
 )
 from serving.language.language_engine import EngineError, NotInstalledError
 from serving.metrics.prometheus_metrics import Metrics
+from serving.openai_schemas import error_body
 from serving.schemas import Problem
 from serving.security.principal import RefusedError
 
@@ -47,6 +48,11 @@ _STATUS: dict[type[MediscaleError], int] = {
 def problem(sentence: str, _status: int) -> bytes:
     """The body of a refusal, where no protocol has one of its own."""
     return _PROBLEM.dump_json(Problem(sentence))
+
+
+def body_at(path: str) -> Callable[[str, int], bytes]:
+    """What writes the body of a refusal at an address: under /v1 OpenAI's protocol has a shape of its own."""
+    return error_body if path.startswith("/v1/") else problem
 
 
 async def answered(

@@ -101,6 +101,18 @@ def test_a_head_that_is_too_large_is_answered_431(server: Server, head: bytes) -
     assert refusals(server, 431) == counted + 1
 
 
+def test_what_is_too_large_is_refused_under_v1_as_openai_s_clients_read_it(server: Server) -> None:
+    for sent in (
+        b"x-filler: " + b"y" * HEAD_BYTES + b"\r\n\r\n",
+        b"host: localhost\r\ncontent-length: 99999999\r\n\r\n",
+    ):
+        with closing(peer(server)) as connection:
+            connection.sendall(b"POST /v1/completions HTTP/1.1\r\n" + sent)
+            status, text = answer(connection)
+        assert status in (431, 413)
+        assert "larger than" in json.loads(text)["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "sent",
     [
