@@ -7,6 +7,7 @@ fits when an index of the packaged embedder abstains, which the package ships.
 
 import argparse
 import math
+import random
 import tempfile
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def main() -> None:
         index = _index(Settings(home=Path(folder)), Path(folder))
         held_out = [each for each in corpus.questions() if assign_split(each.family) == "held_out"]
         _measure(index, held_out)
+        _measure_pairs(index, held_out)
 
 
 def _index(settings: Settings, folder: Path) -> Index:
@@ -67,13 +69,35 @@ def _measure(index: Index, questions: list[Question]) -> None:
         len(citations),
     )
     _share("sentences supported", sum(_supported(each.text, texts) for each in spoken), len(spoken))
-    right = sum(any(c.place in q.references for s in a.sentences for c in s.citations) for q, a in answered)
+    right = sum(_quotes(q, a) for q, a in answered)
     _share("answers that quote the right passage", right, len(answered))
     _share(
         "answers whose quotes hold the reference answer",
         sum(_holds(q, a) for q, a in answered),
         len(answered),
     )
+
+
+def _measure_pairs(index: Index, questions: list[Question]) -> None:
+    """Two held-out questions that are asked at once, as "What … and how …?": whether both are answered."""
+    asks = [each for each in questions if each.question.split()[0] in _BEGIN and not each.options]
+    random.Random(0).shuffle(asks)
+    pairs = [(a, b) for a, b in zip(asks[::2], asks[1::2], strict=False) if a.family != b.family]
+    joined = [f"{a.question.rstrip('?')} and {b.question[0].lower()}{b.question[1:]}" for a, b in pairs]
+    answers = [answer_from(index, question) for question in joined]
+    both = sum(
+        _quotes(a, answer) and _quotes(b, answer) for (a, b), answer in zip(pairs, answers, strict=True)
+    )
+    alone = sum(all(_quotes(each, answer_from(index, each.question)) for each in pair) for pair in pairs)
+    _share("pairs asked at once whose passages are both quoted", both, len(pairs))
+    _share("pairs asked one by one whose passages are both quoted", alone, len(pairs))
+
+
+_BEGIN = ("How", "In", "What", "When", "Which", "Within")
+
+
+def _quotes(question: Question, answer: GroundedAnswer) -> bool:
+    return any(c.place in question.references for s in answer.sentences for c in s.citations)
 
 
 def _supported(sentence: str, texts: dict[str, str]) -> bool:
