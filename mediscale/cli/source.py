@@ -230,7 +230,7 @@ def _task(task: "TaskCheck", one_in: int = 1) -> list[str]:
     return lines
 
 
-def _details(task: "TaskCheck") -> list[str]:
+def details(task: "TaskCheck") -> list[str]:
     """Lines on a checked task: by the hour of the prediction, then by feature."""
     from mediscale.core.privacy import count, count_of, is_small, may_be_shared
 
@@ -242,8 +242,10 @@ def _details(task: "TaskCheck") -> list[str]:
         + (f"  {one.with_outcome / one.n:.1%}" if may_be_shared(one.with_outcome, one.n) else "")
         for one in task.by_hour
     ]
+    if empty := [one.name for one in task.features if not one.filled]:
+        lines.append(f"  without a value, or with nothing but 0 ({len(empty)}): {_listed(empty)}")
     lines.append(f"  {'feature':<44}{'missing':>12}{'AUROC alone':>14}")
-    for one in sorted(task.features, key=lambda one: -one.missing):
+    for one in sorted((one for one in task.features if one.filled), key=lambda one: -one.missing):
         auroc = "" if one.auroc != one.auroc else f"{one.auroc:.3f}"
         lines.append(f"  {one.name:<44}{one.missing:>12.0%}{auroc:>14}")
     return lines
@@ -285,7 +287,7 @@ def _check_task(options: argparse.Namespace) -> int:
     checked = source_check.check_task(
         home, lake.latest(home, options.dataset, "events"), source, absent, task
     )
-    for line in [*_task(checked)[1:], *_details(checked)]:
+    for line in [*_task(checked)[1:], *details(checked)]:
         print(line)
     return QualityError.exit_code if checked.refused else 0
 

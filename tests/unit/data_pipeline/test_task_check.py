@@ -13,7 +13,7 @@ from data_pipeline import source_check
 from data_pipeline.cohort import cohort_flow
 from data_pipeline.ingest import source
 from data_pipeline.source_check import ConceptCheck, FactCheck, SourceCheck, TaskCheck
-from mediscale.cli.source import source_lines
+from mediscale.cli.source import details, source_lines
 from mediscale.core import declaration_files, task_names, tasks
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import TableRef
@@ -41,6 +41,15 @@ def test_a_task_is_checked_by_hour_patient_and_feature(settings: Settings, land_
     alone = {one.name: one.auroc for one in found.features}
     assert alone["urine_output_sum_24h"] == 0.5
     assert alone["creatinine_last_stay"] > 0.5
+    empty = [one.name for one in found.features if one.filled == 0]
+    lines = details(found)
+    assert any(
+        line.startswith(f"  without a value, or with nothing but 0 ({len(empty)}): {empty[0]}, ")
+        for line in lines
+    )
+    listed = {line.split()[0] for line in lines}
+    assert "creatinine_last_stay" in listed
+    assert listed.isdisjoint(empty), "a line for each would hide those that have values"
 
 
 def test_a_feature_that_tells_the_outcome_is_suspicious(settings: Settings, land_events: LandEvents) -> None:
