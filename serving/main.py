@@ -106,8 +106,9 @@ def _serve_at(
             "Every account of this machine can ask it, in the name of %s; the first `mediscale keys create` ends that.",
             access.local_account(),
         )
-    # One thread per process: a row is microseconds of work, and OpenMP's pools only take each other's cores.
+    # One thread per process: a row is microseconds of work, and pools of threads only take each other's cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with suppress(KeyboardInterrupt):
         if workers == 1:
             factory = partial(only_worker, settings, datasets, alias, listening, listener)
