@@ -34,9 +34,10 @@ def test_an_entry_of_the_history_is_written_and_read_without_what_an_emergency_w
 ) -> None:
     code = (
         "import sys; from datetime import datetime; from mediscale.core.settings import Settings\n"
-        "from mediscale.storage import history, signing; from training.promotion import rollback\n"
-        "home, rule = Settings(), ApprovalRule(required=True, reason='\u00e9, \\n')\n"
-        "draft = Draft(rule, signing.actor(home), datetime(2026, 1, 1, 0, 0, 0, 5), 'key')\n"
+        "from mediscale.storage import history, history_entries as kinds, signing\n"
+        "from training.promotion import rollback\n"
+        "home, rule = Settings(), kinds.ApprovalRule(required=True, reason='\u00e9, \\n')\n"
+        "draft = kinds.Draft(rule, signing.actor(home), datetime(2026, 1, 1, 0, 0, 0, 5), 'key')\n"
         "written = history.append(home, 'd', draft)\n"
         "assert history.entries(home, 'd') == [written] and written.content == rule\n"
         "heavy = {'pandas', 'mlflow', 'mediscale.core.tasks'} & set(sys.modules)\n"
