@@ -1,9 +1,12 @@
 """Integrity: what of a dataset's history, versions, evidence and rows is not as it was signed or recorded."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from itertools import chain, pairwise
 from typing import NamedTuple
 
+from mediscale.core import caller
 from mediscale.core.errors import MediscaleError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
@@ -28,6 +31,8 @@ from training import evidence_files
 
 _LEAKAGE = "leakage"
 """The stage that leaves a leak certificate."""
+ALIASES_FOLLOW = timedelta(seconds=20)
+"""Within which MLflow's aliases follow a move: a rollback returns before they do."""
 
 
 class IntegrityReport(Frozen):
@@ -258,8 +263,12 @@ def _models(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
 
 
 def _aliases(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
-    for wrong in registry.wrong_aliases(settings, moves):
+    wrong = registry.wrong_aliases(settings, moves)
+    while wrong and caller.now() - moves[-1].moved_at < ALIASES_FOLLOW:
+        time.sleep(0.5)
+        wrong = registry.wrong_aliases(settings, moves)
+    for one in wrong:
         yield (
-            f"MLflow's alias {wrong.alias} of {wrong.model} says {wrong.says or 'nothing'} and the history "
-            f"{wrong.wanted or 'nothing'}; MLflow's is only a projection, which the next promotion repairs."
+            f"MLflow's alias {one.alias} of {one.model} says {one.says or 'nothing'} and the history "
+            f"{one.wanted or 'nothing'}; MLflow's is only a projection, which the next promotion repairs."
         )
