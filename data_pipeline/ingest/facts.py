@@ -136,11 +136,10 @@ def _stated(
     A table that no other is joined to is in memory for its own facts alone.
     """
     schema = _stated_schema(named)
-    columns = ", ".join(schema.names[:-1])
     flags = engine.transpile(f"select {FACTS.flags(of_row=True)} as flags").removeprefix("SELECT ")
+    columns = ", ".join([*schema.names[:-1], flags])
     for place, sql in _fact_queries(database, source, tables, dataset, named):
-        _compute(database, source, "create or replace temp view stated as", sql, *place)
-        for batch in engine.batches(database, f"select {columns}, {flags} from stated"):
+        for batch in _bind(database, source, sql, *place, columns=columns).to_arrow_reader(engine.BATCH_ROWS):
             yield batch.cast(schema)
 
 
@@ -168,7 +167,8 @@ def _fact_queries(
     load(database, source, tables, dataset, stay)
     for name, sql in extract_facts.joined_tables(source, present, dataset):
         place = f"lookups.{name}" if name in source.lookups else name
-        _compute(database, source, f"create or replace temp table {name} as", sql, place)
+        _bind(database, source, sql, place)
+        database.execute(f"create or replace temp table {name} as {engine.transpile(sql)}")
     for name in (name for name, table in source.tables.items() if name in present and table.facts):
         queries = [
             ((f"tables.{name}.facts.{fact}", f" of {name}"), sql)
@@ -249,44 +249,29 @@ def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.dictionary_encode() if pa.types.is_string(column.type) else column
 
 
-def _compute(
+def _bind(
     database: "duckdb.DuckDBPyConnection",
     source: Source,
-    into: str,
     sql: str,
     place: str,
     columns_of: str = "",
-) -> None:
-    """Computes a query of a source's declaration into a table.
+    columns: str = "*",
+) -> "duckdb.DuckDBPyRelation":
+    """A query of a source's declaration in the engine, which has nothing against it and has not run it.
 
     Raises:
-        UsageError: it can't be carried to the engine, or the engine refuses it before it runs.
+        UsageError: it can't be carried to the engine, or the engine refuses it.
     """
     import duckdb
     from sqlglot.errors import SqlglotError
 
-    carried = ""
     try:
-        carried = engine.transpile(sql)
-        database.execute(f"{into} {carried}")
+        return database.sql(f"select {columns} from ({engine.transpile(sql)})")
     except (SqlglotError, duckdb.Error) as error:
-        if carried and _is_bound(database, carried):
-            raise
         raise UsageError(
             f"The source {source.name} cannot be used: {place}: {engine.error_sentence(str(error))}; its expressions "
             f"are Spark SQL over the columns{columns_of}."
         ) from error
-
-
-def _is_bound(database: "duckdb.DuckDBPyConnection", sql: str) -> bool:
-    """Whether the engine has nothing against a query, without running it."""
-    import duckdb
-
-    try:
-        database.execute(f"describe {sql}").fetchall()
-    except duckdb.Error:
-        return False
-    return True
 
 
 def of_bronze(settings: Settings, source: Source, bronze: Mapping[str, TableRef]) -> TextBatches:
