@@ -298,7 +298,7 @@ def _simple(pattern: str) -> bool:
 def error_sentence(text: str) -> str:
     """The first sentence of what the engine says of an expression, without its plan and its codes.
 
-    >>> sentence('Binder Error: Referenced column "x" not found in FROM clause!\\nCandidate bindings: "y"')
+    >>> error_sentence('Binder Error: Referenced column "x" not found in FROM clause!\\nCandidate bindings: "y"')
     'Referenced column `x` not found in FROM clause'
     """
     plain = re.sub(r"^[A-Za-z ]+ Error: ", "", text.strip().splitlines()[0])
