@@ -104,7 +104,10 @@ class LanguageModel:
         for i, (before, _) in enumerate(pairs):
             by_prompt[tuple(before)].append(i)
         prompts = list(by_prompt)
-        read = [len(each) + sum(len(pairs[i][1]) for i in by_prompt[each]) for each in prompts]
+        read = [
+            len(each) + len(by_prompt[each]) * max(len(pairs[i][1]) for i in by_prompt[each])
+            for each in prompts
+        ]
         sizes = np.array([[1, tokens] for tokens in read], dtype=np.int64).reshape(-1, 2)
         likelihoods: list[Likelihood] = [Likelihood(0.0, 0)] * len(pairs)
         for members in collate.bucket_by_length(sizes, _BUDGET, 0):
@@ -285,16 +288,17 @@ class LanguageModel:
         there = steps < torch.tensor([len(answer) for answer in flat]).unsqueeze(1)
         with torch.inference_mode():
             logits, past = self._read(ids, mask, (mask.cumsum(1) - 1).clamp(min=0))
-            logits = logits[:, -1:][owner]
+            first, rest = logits[:, -1:][owner], logits[:0]
             if targets.shape[1] > 1:
                 past.batch_select_indices(owner.to(self._device))
                 mask = torch.cat([mask[owner], there[:, :-1].long()], dim=1)
                 positions = mask[:, : ids.shape[1]].sum(1, keepdim=True) + steps[:-1]
                 rest, _ = self._read(targets[:, :-1], mask, positions, past)
-                logits = torch.cat([logits, rest], dim=1)
-            chosen = logits.float().log_softmax(-1).cpu().gather(2, targets.unsqueeze(2)).squeeze(2)
-        totals = chosen.where(there, 0.0).sum(1)
-        return [Likelihood(float(total), len(answer)) for total, answer in zip(totals, flat, strict=True)]
+            # An answer at a time: probabilities of the vocabulary at every place of all take gigabytes.
+            return [
+                _likelihood(torch.cat([first[i], *rest[i : i + 1, : len(answer) - 1]]), answer)
+                for i, answer in enumerate(flat)
+            ]
 
     def _read(
         self, ids: "torch.Tensor", mask: "torch.Tensor", positions: "torch.Tensor", past: Any = None
@@ -321,6 +325,12 @@ class LanguageModel:
             ids[row, longest - len(prompt_ids) :] = torch.tensor(prompt_ids)
             mask[row, longest - len(prompt_ids) :] = 1
         return ids, mask
+
+
+def _likelihood(logits: "torch.Tensor", answer: "torch.Tensor") -> Likelihood:
+    """How likely the tokens of an answer are (n) by the logits of the vocabulary (n, tokens) at their places."""
+    chosen = logits.float().log_softmax(-1).cpu().gather(1, answer.unsqueeze(1))
+    return Likelihood(float(chosen.sum()), len(answer))
 
 
 def _chosen(likelihoods: "torch.Tensor", temperature: float, draws: "torch.Generator") -> int:
