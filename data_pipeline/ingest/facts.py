@@ -208,7 +208,7 @@ def judged_rows(
     What a rule compares is of one patient, so that the facts of each piece of the patients are judged for themselves.
 
     Raises:
-        UsageError: as ``candidates``.
+        UsageError: as ``judged``.
     """
     stated = _stated(database, source, tables, dataset)
     if pieces == 1:
