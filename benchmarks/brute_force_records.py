@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from data_pipeline.ingest import shared_mappings
 from data_pipeline.ingest.source import FOLDER
 from mediscale.core.concepts import by_name
 
@@ -94,7 +95,10 @@ class Declared:
     """What the YAML of a source declares of items, units, drugs and words."""
 
     def __init__(self, name: str) -> None:
-        self.content = yaml.safe_load((FOLDER / f"{name.replace('-', '_')}.yaml").read_text("utf-8"))
+        self.content = self._read(FOLDER / f"{name.replace('-', '_')}.yaml")
+        for mapping in self.content.get("extends", ()):
+            for section, shared in self._read(shared_mappings.FOLDER / f"{mapping}.yaml").items():
+                self.content[section] = shared | self.content.get(section, {})
         self.items = {
             str(item).upper(): (concept, measure["units"])
             for concept, measures in self.content["concepts"].items()
@@ -102,6 +106,11 @@ class Declared:
             for item in measure["items"]
         }
         self.void = [str(text).upper() for text in self.content.get("not_measured", ())]
+
+    @staticmethod
+    def _read(file: Path) -> dict[str, Any]:
+        content: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
+        return content
 
     def words(self, table: str, column: str) -> Mapping[str, list[str]]:
         lists: Mapping[str, list[str]] = self.content["tables"][table]["vocabularies"][column]
