@@ -288,7 +288,8 @@ class LanguageModel:
         there = steps < torch.tensor([len(answer) for answer in flat]).unsqueeze(1)
         with torch.inference_mode():
             logits, past = self._read(ids, mask, (mask.cumsum(1) - 1).clamp(min=0))
-            first, rest = logits[:, -1:][owner], logits[:0]
+            first = logits[:, -1:][owner]
+            rest = first[:, :0]
             if targets.shape[1] > 1:
                 past.batch_select_indices(owner.to(self._device))
                 mask = torch.cat([mask[owner], there[:, :-1].long()], dim=1)
@@ -296,7 +297,7 @@ class LanguageModel:
                 rest, _ = self._read(targets[:, :-1], mask, positions, past)
             # An answer at a time: probabilities of the vocabulary at every place of all take gigabytes.
             return [
-                _likelihood(torch.cat([first[i], *rest[i : i + 1, : len(answer) - 1]]), answer)
+                _likelihood(torch.cat([first[i], rest[i, : len(answer) - 1]]), answer)
                 for i, answer in enumerate(flat)
             ]
 
