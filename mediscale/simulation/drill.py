@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mediscale.core import task_names
-from mediscale.core.caller import account, now
+from mediscale.core.caller import now
 from mediscale.core.errors import NotFoundError, QualityError, StorageError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
@@ -81,7 +81,7 @@ def run(settings: Settings, dataset: str) -> Result:
     with tempfile.TemporaryDirectory(prefix="mediscale-drill-", ignore_cleanup_errors=True) as folder:
         own = _own_settings(Path(folder))
         # Made here, and not at first need: nobody is to keep a copy of a key that ends with the rehearsal.
-        signing.make_key(own.signing_key, own.public_keys / f"{account().replace('/', '-')}.pem")
+        signing.make_account_key(own, own.signing_key)
         drill = _Drill(own, dataset, move.task, Path(folder) / "fault")
         drill.take(settings, move)
         with drill.served() as address:

@@ -191,8 +191,13 @@ def _make(settings: Settings, file: Path) -> None:
         raise UsageError(
             f"There is no signing key at {file}; mount it or set MEDISCALE_SIGNING_KEY or MEDISCALE_SIGNING_COMMAND."
         )
-    make_key(file, settings.public_keys / f"{caller.account().replace('/', '-')}.pem")
+    make_account_key(settings, file)
     log.warning("A signing key was made in %s: it signs what you decide. Keep a copy; never share it.", file)
+
+
+def make_account_key(settings: Settings, private_file: Path) -> None:
+    """Makes the account's own key, with its public half under the account's name among the accepted ones."""
+    make_key(private_file, settings.public_keys / f"{caller.account().replace('/', '-')}.pem")
 
 
 def service_settings(settings: Settings, name: str) -> dict[str, str]:
