@@ -22,6 +22,7 @@ from serving.requests import fhir_bundle, json_body
 from serving.requests.fhir_bundle import Bundle
 from serving.requests.request import Patient
 from serving.risk import risk_assessment
+from serving.risk.served import ServedVersion
 from serving.schemas import Answer, Problem, TaskRisk
 from serving.security import auth
 from serving.security.auth import PROBLEMS, require
@@ -229,18 +230,28 @@ def _without_risk(reason: str) -> dict[str, Any]:
 async def _card_page(service: Service, name: str, version: int) -> Response:
     """The page that ``mediscale model-card``, or a run's report, wrote for a version that is served.
 
+    A file does not notice a rollback: what the version is served as is said at its head, as it is now.
+
     Raises:
         NotFoundError: none was written, or no such version is served.
     """
-    served = {(one.model.name, one.model.version) for one in service.predictors.loaded}
+    loaded = {(one.model.name, one.model.version): one for one in service.predictors.loaded}
     file = service.settings.home / "reports" / registry.card_file(name, version)
-    if (name, version) not in served or not file.is_file():
+    if (name, version) not in loaded or not file.is_file():
         raise NotFoundError(
             f"No model card of a served version is there; write it with `mediscale model-card {name}/{version}`."
         )
-    page = await service.read(file.read_bytes)
+    page = (await service.read(file.read_bytes)).decode()
+    notice = f'<p class="notice"><strong>Now:</strong> {_served_as(service, loaded[name, version])}</p>'
     return Response(
-        page,
+        page.replace("<header>", f"<header>\n{notice}", 1),
         media_type="text/html; charset=utf-8",
         headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"},
     )
+
+
+def _served_as(service: Service, version: ServedVersion) -> str:
+    if service.predictors.current.get(version.predictor.spec.task) is not version:
+        return "it answers beside the version in production; <code>mediscale traffic</code> says whom."
+    since = f"{version.moved_at:%Y-%m-%d %H:%M} UTC"
+    return f"this server answers with it, as {service.predictors.alias} since {since}. What follows was written before."

@@ -16,7 +16,7 @@ from fixtures.promoted_models import split
 from mediscale.core.settings import Settings
 from mediscale.inference import tabular
 from mediscale.inference.tabular import Predictor, Scored
-from mediscale.storage import approvals, commits, fallbacks, history, lake, traffic
+from mediscale.storage import approvals, commits, fallbacks, history, lake, registry, traffic
 from mediscale.storage.history_entries import ApprovalRule
 from serving.app import create_app
 from serving.log.prediction_log import PredictionLog
@@ -103,8 +103,6 @@ def application(settings: Settings) -> Any:
 
 
 def staged(settings: Settings) -> Any:
-    from mediscale.storage import registry
-
     return next(move for move in registry.history(settings, "synthetic") if move.alias == "staging")
 
 
@@ -164,6 +162,17 @@ def test_a_shadow_is_logged_and_answers_nobody(served: TestClient, settings: Set
     rows = logged(served, settings)
     assert [(row["arm"], row["model_version"]) for row in rows] == [("control", 1), ("shadow", 2)] * 40
     assert [row["prediction_id"] for row in rows[::2]] == [row["prediction_id"] for row in rows[1::2]]
+
+
+def test_the_card_of_a_version_says_as_what_it_is_served_now(served: TestClient, settings: Settings) -> None:
+    beside = staged(settings)
+    split(settings, beside, 100, "shadow")
+    follow(served)
+    folder = settings.home / "reports"
+    folder.mkdir(exist_ok=True)
+    for version, said in ((1, "as production since"), (beside.version, "beside the version in production")):
+        (folder / registry.card_file(beside.name, version)).write_text("<header></header>")
+        assert said in served.get(f"/models/{beside.name}/{version}/card").text
 
 
 def test_a_move_of_production_ends_what_answers_beside_it(
