@@ -5,7 +5,9 @@
 Prints figures only, with the 95 % interval of a bootstrap over notes. A name counts as right where it, or the words
 of the note that it stands for, has all words of the label, or the label all of its; a recommendation where they share
 half of the label's words.
-The labels are in ``tests/blind/note_fields.yaml``, the texts in mtsamples.csv.gz (CC0).
+Two people labelled them, who had seen neither the rules nor each other's labels: the second table has their agreement,
+as the F1 of the second's labels by those of the first, and the F1 of the rules by the second's labels.
+The labels are in ``tests/blind/note_fields.yaml`` and ``note_fields_second.yaml``, the texts in mtsamples.csv.gz (CC0).
 """
 
 import argparse
@@ -27,6 +29,7 @@ from data_pipeline.notes.analysis import NoteAnalysis, analyze
 from data_pipeline.notes.analysis.fields import Finding
 
 LABELS = Path("tests/blind/note_fields.yaml")
+SECOND = Path("tests/blind/note_fields_second.yaml")
 MTSAMPLES = Path("../shared/data/mtsamples/mtsamples.csv.gz")
 RESAMPLES = 2000
 Match = Callable[[str, str], bool]
@@ -46,25 +49,35 @@ def main() -> None:
     before = time.process_time()
     analyses = [analyze(note) for note in notes]
     milliseconds = 1000 * (time.process_time() - before) / len(notes)
-    table = Table("field", "labels", "found", "precision", "recall", "F1", "95 % interval of F1")
+    by_note = {label["note_id"]: label for label in yaml.safe_load(SECOND.read_text(encoding="utf-8"))}
+    second = [by_note[label["note_id"]] for label in labels]
+    columns = "labels", "found", "precision", "recall", "F1", "95 % interval of F1"
+    table, people = Table("field", *columns), Table("field", "F1 of", *columns)
     for name, (of_label, of_analysis, match) in FIELDS.items():
-        counts = np.array(
-            [
-                matches(of_label(label), of_analysis(analysis, note), match)
-                for label, analysis, note in zip(labels, analyses, notes, strict=True)
-            ]
-        )
+        first_values, second_values = [of_label(one) for one in labels], [of_label(one) for one in second]
+        by_rules = [of_analysis(analysis, note) for analysis, note in zip(analyses, notes, strict=True)]
+        counts = counted(first_values, by_rules, match)
         table.add_row(name, *figures(counts))
-        hits, of_labels, found = counts.sum(axis=0)
+        agreement = counted(first_values, second_values, match)
+        people.add_row(name, "the second labeller, by the first", *figures(agreement))
+        people.add_row(
+            "", "the rules, by the second labeller", *figures(counted(second_values, by_rules, match))
+        )
         print(
-            f"figure: F1 of {name} = {2 * hits / max(of_labels + found, 1):.3f}\nfigure: labels of {name} = {of_labels}"
+            f"figure: F1 of {name} = {f1(counts.sum(axis=0)):.3f}\nfigure: labels of {name} = {counts[:, 1].sum()}\n"
+            f"figure: agreement on {name} = {f1(agreement.sum(axis=0)):.3f}"
         )
     right = [label["urgency"] == analysis.urgency for label, analysis in zip(labels, analyses, strict=True)]
+    alike = sum(one["urgency"] == other["urgency"] for one, other in zip(labels, second, strict=True))
     Console().print(table)
+    Console().print(people)
+    urgency = {"urgency right": sum(right), "urgency alike": alike, "notes": len(right)}
+    for what, number in urgency.items():
+        print(f"figure: {what} = {number}")
+    print(f"figure: ms a note = {milliseconds:.1f}")
     print(
-        f"figure: urgency right = {sum(right)}\nfigure: notes = {len(right)}\nfigure: ms a note = {milliseconds:.1f}"
+        f"urgency: {sum(right)} of {len(right)} right, {alike} alike by two people; {milliseconds:.1f} ms of CPU a note"
     )
-    print(f"urgency: {sum(right)} of {len(right)} right; {milliseconds:.1f} ms of CPU a note")
 
 
 def transcriptions(path: Path) -> dict[int, str]:
@@ -99,10 +112,10 @@ def same_value(label: str, found: str) -> bool:
 
 def same_vital(label: str, found: str) -> bool:
     """Whether kind and number are the same."""
-    kind, _, value = label.partition("=")
-    found_kind, _, found_value = found.partition("=")
-    first = re.search(r"\d[\d./]*", value)
-    return kind == found_kind and bool(first) and first[0].rstrip(".") == found_value  # type: ignore[index]
+    (kind, *number), (found_kind, *found_number) = (
+        (name.partition("=")[0], *re.findall(r"\d[\d./]*", name)[:1]) for name in (label, found)
+    )
+    return kind == found_kind and bool(number) and [n.rstrip(".") for n in number] == found_number
 
 
 def same_statement(label: str, found: str) -> bool:
@@ -122,14 +135,24 @@ def matches(labels: Sequence[str], found: Sequence[str], match: Match) -> tuple[
     return hits, len(labels), len(found)
 
 
+def counted(labels: Sequence[Sequence[str]], found: Sequence[Sequence[str]], match: Match) -> np.ndarray:
+    """Of each note (n, 3): labels that are found, labels, and found ones."""
+    return np.array([matches(*of_note, match) for of_note in zip(labels, found, strict=True)])
+
+
+def f1(sums: np.ndarray) -> float:
+    """Harmonic mean of precision and recall, from labels that are found, labels, and found ones."""
+    hits, labels, found = sums
+    return float(2 * hits / max(labels + found, 1))
+
+
 def figures(counts: np.ndarray) -> tuple[str, ...]:
     """Numbers, precision, recall, F1 and its interval, as text."""
     hits, labels, found = counts.sum(axis=0)
     draws = np.random.default_rng(0).integers(0, len(counts), (RESAMPLES, len(counts)))
     sums = counts[draws].sum(axis=1)
     low, high = np.quantile(2 * sums[:, 0] / np.maximum(sums[:, 1] + sums[:, 2], 1), [0.025, 0.975])
-    f1 = 2 * hits / max(labels + found, 1)
-    shares = f"{hits / max(found, 1):.2f}", f"{hits / max(labels, 1):.2f}", f"{f1:.2f}"
+    shares = f"{hits / max(found, 1):.2f}", f"{hits / max(labels, 1):.2f}", f"{f1(counts.sum(axis=0)):.2f}"
     return str(labels), str(found), *shares, f"{low:.2f} to {high:.2f}"
 
 
