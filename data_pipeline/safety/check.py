@@ -63,13 +63,8 @@ def check_answer(
     answer: str,
     sources: Sequence[str] = (),
     patient: PatientContext | None = None,
-    supported: Callable[[str], bool] | None = None,
 ) -> SafetyReport:
-    """The safety layers' report on an answer, and on the sources that it was made of; never raises.
-
-    ``supported`` says of a sentence of the answer whether the sources support it; without it nothing is said of
-    groundedness.
-    """
+    """The safety layers' report on an answer, and on the sources that it was made of; never raises."""
     layers: dict[str, Layer] = {
         injection.NAME: lambda checked: _injection(checked, sources),
         wording.NAME: wording.check,
@@ -81,8 +76,6 @@ def check_answer(
         ),
         terminology.NAME: lambda checked: terminology.checker(_words(question, *sources))(checked),
     }
-    if supported is not None:
-        layers["groundedness"] = lambda checked: _groundedness(checked, supported)
     return _report(lambda: CheckedText(clinical_text.read(answer), patient or PatientContext()), layers)
 
 
@@ -217,16 +210,6 @@ def _new(layer: LayerFinding, answer: str, sources: Sequence[str]) -> LayerFindi
 
 def _words(*texts: str) -> frozenset[str]:
     return frozenset(word for text in texts for word in clinical_text.read(text).words)
-
-
-def _groundedness(checked: CheckedText, supported: Callable[[str], bool]) -> LayerFinding:
-    """Sentences that no source supports; the answer is not shown with them."""
-    findings = [
-        checked.finding("No source supports this sentence.", first, last, "moderate", "unsupported")
-        for first, last in checked.text.sentences()
-        if not supported(checked.text.original[slice(*checked.text.span(first, last))])
-    ]
-    return LayerFinding(layer="groundedness", findings=tuple(findings), blocks=bool(findings))
 
 
 @cache

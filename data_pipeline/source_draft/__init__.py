@@ -73,18 +73,15 @@ def _canonical(columns: dict[str, str], otherwise: str) -> str:
 
 def _recognised(tables: Sequence[Table], hidden: Collection[str]) -> list[str]:
     """Sentences of the shipped sources that the extract's headers fit."""
-    fits = knowledge.recognised({t.file: set(t.columns) for t in tables}, hidden)
     sentences = []
-    for name, match in fits.items():
-        if match.complete:
+    for name, lacking in knowledge.recognised({t.file: set(t.columns) for t in tables}, hidden).items():
+        if lacking:
+            words = "; ".join(f"{table} lacks {', '.join(columns)}" for table, columns in lacking.items())
+            sentences.append(f"Nearly the shipped source {name}: {words}.")
+        else:
             sentences.append(
                 f"The headers are those of the shipped source {name}: run it with --source {name}."
             )
-        else:
-            lacking = "; ".join(
-                f"{table} lacks {', '.join(columns)}" for table, columns in match.lacking.items()
-            )
-            sentences.append(f"Nearly the shipped source {name}: {lacking}.")
     return sentences
 
 

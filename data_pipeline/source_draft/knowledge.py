@@ -112,8 +112,11 @@ def concepts_called(label: str) -> list[Concept]:
     return [by_name()[name] for name, pattern in names()["concepts"].items() if re.search(pattern, plain)]
 
 
-def recognised(tables: Mapping[str, Collection[str]], hidden: Collection[str] = ()) -> dict[str, "Match"]:
-    """The shipped sources whose tables of patients and visits are there, by how their headers fit.
+def recognised(
+    tables: Mapping[str, Collection[str]], hidden: Collection[str] = ()
+) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The shipped sources whose tables of patients and visits are there: by name, the columns that tables whose file is
+    there lack.
 
     ``tables`` are headers by the file that a table is read from.
     """
@@ -121,29 +124,20 @@ def recognised(tables: Mapping[str, Collection[str]], hidden: Collection[str] = 
     for name in sources.names():
         if name in hidden:
             continue
-        match = _match(sources.load(name), tables)
-        if match is not None:
-            matches[name] = match
+        lacking = _lacking_columns(sources.load(name), tables)
+        if lacking is not None:
+            matches[name] = lacking
     return matches
 
 
-@dataclass(frozen=True)
-class Match:
-    """The match of an extract's files with a shipped source."""
-
-    fitting: tuple[str, ...]
-    lacking: Mapping[str, tuple[str, ...]]
-    """By table whose file is there, the columns that it lacks."""
-
-    @property
-    def complete(self) -> bool:
-        return not self.lacking
-
-
-def _match(source: Source, tables: Mapping[str, Collection[str]]) -> "Match | None":
+def _lacking_columns(
+    source: Source, tables: Mapping[str, Collection[str]]
+) -> dict[str, tuple[str, ...]] | None:
+    """By table, the columns that its file lacks; nothing where a required table is not there whole."""
     import fnmatch
 
-    fitting, lacking = [], {}
+    fitting: set[str] = set()
+    lacking = {}
     for name, table in source.tables.items():
         files = [f for f in tables if f == table.file.lower() or fnmatch.fnmatchcase(f, table.file.lower())]
         if not files:
@@ -151,7 +145,7 @@ def _match(source: Source, tables: Mapping[str, Collection[str]]) -> "Match | No
         there = {header for file in files for header in tables[file]}
         if table.paths:  # of nested records, the name of the file and of what numbers them
             if "resourcetype" in there:
-                fitting.append(name)
+                fitting.add(name)
             continue
         missing = tuple(
             column
@@ -162,6 +156,6 @@ def _match(source: Source, tables: Mapping[str, Collection[str]]) -> "Match | No
         if missing:
             lacking[name] = missing
         else:
-            fitting.append(name)
+            fitting.add(name)
     required = {name for name, table in source.tables.items() if table.required}
-    return Match(tuple(fitting), lacking) if required <= set(fitting) else None
+    return lacking if required <= fitting else None

@@ -118,10 +118,6 @@ class LanguageModel:
                 likelihoods[i] = likelihood
         return likelihoods
 
-    def generate(self, question: str, context: str = "", max_tokens: int = 64) -> str:
-        """The greedy answer, of at most ``max_tokens`` tokens."""
-        return self.answers([(question, context)], max_tokens)[0]
-
     def answers(self, questions: Sequence[tuple[str, str]], max_tokens: int) -> list[str]:
         """Greedy answers to pairs of question and context, some at a time, each of at most ``max_tokens`` tokens."""
         prompts = [self._prompt_tokens(question, context, max_tokens) for question, context in questions]

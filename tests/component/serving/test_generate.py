@@ -51,7 +51,7 @@ def model_of(toy_base: Path, folder: Path) -> LanguageModel:
 
 def greedy(toy_base: Path, folder: Path, question: str = QUESTION, tokens: int = 12) -> str:
     """What evaluation would judge, without a last character whose bytes are not complete."""
-    return model_of(toy_base, folder).generate(question, max_tokens=tokens).rstrip(BROKEN)
+    return model_of(toy_base, folder).answers([(question, "")], tokens)[0].rstrip(BROKEN)
 
 
 def wait(ready: Callable[[], bool]) -> None:

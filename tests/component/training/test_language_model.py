@@ -308,7 +308,7 @@ def test_medgemmas_architecture_is_adapted_in_its_language_model_alone(
     with model.base():
         (without,) = model.log_likelihoods([("Which organ?", "", "the heart")])
     assert likelihood.total != without.total
-    assert isinstance(model.generate("Which organ?", max_tokens=3), str)
+    assert isinstance(model.answers([("Which organ?", "")], 3)[0], str)
 
 
 def test_the_stage_names_the_base_with_its_revision(toy_base: Path) -> None:

@@ -110,14 +110,6 @@ def test_instructions_in_a_source_block_and_say_which_source() -> None:
     assert {finding.source for layer in report.layers for finding in layer.findings} == {1}
 
 
-def test_an_unsupported_sentence_blocks_where_support_is_judged() -> None:
-    report = check_answer(
-        "?", "Fever is common. Cats are blue.", supported=lambda sentence: "Fever" in sentence
-    )
-    assert report.blocks
-    assert codes(report) == {"groundedness": {"unsupported"}}
-
-
 def test_a_clinical_word_that_nobody_knows_is_reported_and_does_not_block() -> None:
     report = check_answer("?", "Zorbafixumab is given for flurbitis.")
     assert codes(report)["terminology"] == {"zorbafixumab", "flurbitis"}
