@@ -35,8 +35,9 @@ class Context:
 
     @cached_property
     def _tellers(self) -> frozenset[int]:
-        """Where relatives are named who tell of the patient."""
-        return frozenset(self._firsts.get("not family", ()))
+        """Where relatives are named who tell of the patient, or came with them."""
+        cues = self._cues.get("not family", ())
+        return frozenset(i for cue in cues for i in range(cue.first, cue.last))
 
     @cached_property
     def _longest_exception(self) -> int:
@@ -53,12 +54,15 @@ class Context:
         before = max((cue.last for cue in real), default=None)
         if before is not None and not self._ends(before, first):
             return True
-        return any(self._within("negated after", last, min(end, last + 5)))
+        after = self._within("negated after", last, min(end, last + 5))
+        return any(not self._is_exception(cue) for cue in after)
 
     def _is_exception(self, cue: PhraseMatch) -> bool:
-        """Whether a cue is part of words that deny nothing, such as "no increase"."""
+        """Whether a cue is part of words that deny nothing, such as "no increase", which "no longer has" is not."""
         nearby = self._beginning("not negated", cue.first - self._longest_exception, cue.first + 1)
-        return any(cue.first < other.last for other in nearby)
+        return any(
+            cue.first < other.last and (other.first < cue.first or cue.last <= other.last) for other in nearby
+        )
 
     def _ends(self, start: int, stop: int) -> bool:
         return any(self._within("end", start, stop))

@@ -22,7 +22,11 @@ _BEFORE_ENDING = 3
 
 _REACH, _NEAR, _FAR = 12, 3, 40
 """Words before a mention in which a cue says that it is only possible, in which one says what a drug is for, and in
-which the patient is told when to call."""
+which the patient is told when to call, or something is looked for."""
+_BEHIND = 6
+"""Words behind a mention in which it is said that it was not ruled out."""
+_GRADES = frozenset({"trace", "positive", "1", "2", "3", "4"})
+"""What behind a comma grades a finding that is there, as in "no cyanosis, 2+ edema"."""
 
 
 class _Term(NamedTuple):
@@ -51,7 +55,7 @@ def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list
         if kind in ("allergies", "medications") or sections.is_heading(text.starts[mention.first]):
             continue
         start, end = text.span(mention.first, mention.last)
-        status = _status(mention, context, kind)
+        status = _status(text, mention, context, kind)
         if (
             mention.kind == "symptom"
             and status == "present"
@@ -75,11 +79,19 @@ def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list
         kept.setdefault((mention.name, status == "family"), finding)
         if kept[mention.name, status == "family"].status == "absent" and status == "present":
             kept[mention.name, False] = finding
-    return list(symptoms.values()), list(conditions.values())
+    return _without_general_names(list(symptoms.values())), list(conditions.values())
 
 
-def _status(mention: _Mention, context: Context, section: str) -> Status:
-    if context.is_negated(mention.first, mention.last, reach=30):
+def _without_general_names(symptoms: list[Finding]) -> list[Finding]:
+    """The symptoms without a bare "pain" where another one says where it is: the note goes on about that."""
+    parts = {name for one in symptoms if one.status == "present" for name in one.name.split()[1:]}
+    general = parts & _words("aches")
+    return [one for one in symptoms if one.status != "present" or one.name not in general]
+
+
+def _status(text: ClinicalText, mention: _Mention, context: Context, section: str) -> Status:
+    is_graded = text.words[mention.first - 1] in _GRADES and text.comma_before(mention.first - 1)
+    if not (mention.first and is_graded) and context.is_negated(mention.first, mention.last, reach=30):
         return "absent"
     return "family" if section == "family" or context.is_family(mention.first) else "present"
 
@@ -94,16 +106,38 @@ def _is_only_possible(text: ClinicalText, mention: _Mention, status: Status) -> 
     """Whether it is looked for, is what a drug is taken for, or what may come of a step or a procedure."""
     start, _ = text.sentence(mention.first)
     before = text.words[max(start, mention.first - _REACH) : mention.first]
-    if any(pair in (("rule", "out"), ("r", "o")) for pair in pairwise(before[-_NEAR - 1 :])):
+    far = text.words[max(start, mention.first - _FAR) : mention.first]
+    if any(pair in (("rule", "out"), ("r", "o")) for pair in pairwise(far)):
         return True
     if status != "present":
         return False
-    if not _words("possible").isdisjoint(before) and "factors" not in before:
+    is_risk = not _words("possible").isdisjoint(before) or "risks" in far
+    if (is_risk and "factors" not in before) or _is_looked_for(far) or _is_doubted(text, mention, before):
         return True
     return mention.kind == "symptom" and (
-        not {"prn", "needed"}.isdisjoint(before[-_NEAR:])
+        "if" in far
+        or not {"prn", "needed"}.isdisjoint(before[-_NEAR:])
         or _is_treated(before)
-        or _is_warned_of(text.words[max(start, mention.first - _FAR) : mention.first])
+        or _is_warned_of(far)
+    )
+
+
+def _is_doubted(text: ClinicalText, mention: _Mention, before: Sequence[str]) -> bool:
+    """Whether words right before or behind say that it may be something else, or was not excluded."""
+    behind = text.words[mention.last : mention.last + _BEHIND]
+    is_open = any(pair in _NOT_EXCLUDED for pair in pairwise(behind))
+    is_sure = _words("doubts").isdisjoint(before[-_NEAR:]) and _VERSUS.isdisjoint(behind[:1])
+    return is_open or not is_sure or ("concern", "for") in pairwise(before[-_NEAR - 1 :])
+
+
+_VERSUS = frozenset({"versus", "vs"})
+_NOT_EXCLUDED = (("be", "excluded"), ("be", "ruled"))
+
+
+def _is_looked_for(before: Sequence[str]) -> bool:
+    """Whether something is done so as to see it if it comes, as in "check the groin for bleeding"."""
+    return any(
+        word in _words("looks") and "for" in before[i + 1 : i + 1 + _NEAR] for i, word in enumerate(before)
     )
 
 
@@ -115,7 +149,7 @@ def _is_treated(before: Sequence[str]) -> bool:
 def _is_warned_of(before: Sequence[str]) -> bool:
     """Whether the sentence tells the patient when to call or come back."""
     return any(
-        word in ("call", "notify", "return") and not {"for", "with", "if", "any"}.isdisjoint(before[i + 1 :])
+        word in _words("calls") and not {"for", "if", "any"}.isdisjoint(before[i + 1 :])
         for i, word in enumerate(before)
     )
 
@@ -133,7 +167,7 @@ def _mentions(text: ClinicalText) -> Iterator[_Mention]:
         if others or _is_form_of_address(text, i):
             i += max(others, 1)
             continue
-        by_list, by_form = _listed(words, i), _complaint(words, i) or _formed(text, i)
+        by_list, by_form = _listed(words, i), _complaint(text, i) or _formed(text, i)
         both = [each for each in (by_list, by_form) if each]
         mention = max(both, key=lambda each: each.last, default=None)
         if mention:
@@ -159,13 +193,13 @@ def _look_alike(words: tuple[str, ...], i: int) -> int:
 
 
 def _is_form_of_address(text: ClinicalText, i: int) -> bool:
-    """Whether "Ms" is written as before a name, and not as an abbreviation in capitals."""
-    return text.words[i] == "ms" and text.original[slice(*text.span(i, i + 1))] == "Ms"
+    """Whether "Ms" or "Doe" is written as before or in a name, and not as an abbreviation in capitals."""
+    return text.words[i] in ("ms", "doe") and text.original[slice(*text.span(i, i + 1))].istitle()
 
 
-def _complaint(words: tuple[str, ...], i: int) -> _Mention | None:
+def _complaint(text: ClinicalText, i: int) -> _Mention | None:
     """A symptom by its form: a part of the body that hurts, or something that the patient has difficulty with."""
-    part, ache = _words("body_parts"), _words("aches")
+    words, part, ache = text.words, _words("body_parts"), _words("aches")
     if words[i] in part:
         for last in range(i + 1, min(i + 3, len(words))):
             if words[last] in ache:
@@ -181,7 +215,12 @@ def _complaint(words: tuple[str, ...], i: int) -> _Mention | None:
     if words[i] in ("difficulty", "difficulties", "trouble", "problems"):
         at = i + 1 + (words[i + 1 : i + 2] in (("in",), ("with",)))
         does = words[at] if at < len(words) else ""
-        if does.endswith("ing") and len(does) > 5 and does not in _words("no_doings"):
+        if (
+            does.endswith("ing")
+            and len(does) > 5
+            and does not in _words("no_doings")
+            and not text.comma_before(at)
+        ):
             return _Mention("symptom", f"{words[i]} {does}", i, at + 1)
     return None
 

@@ -13,10 +13,12 @@ from data_pipeline.drugs.mentions import packaged
 from data_pipeline.notes.analysis.fields import Medication
 from data_pipeline.notes.analysis.sections import Sections
 
+_COUNT = r"(?:one-half|half|one|two|three|four|six|eight|twelve)"
 _DOSE = re.compile(
     r"(?<![\w.])\d+(?:[.,/]\d+)*(?:\s*(?:-|to)\s*\d+(?:[.,]\d+)?)?\s*(?:mg|mcg|micrograms?|milligrams?"
     r"|grams?|g|units?|meq|ml"
-    r"|cc|puffs?|drops?|%|tablets?|capsules?|iu)\b(?:/(?:kg|ml|hr?|hour|day))?"
+    r"|cc|puffs?|sprays?|drops?|%|tablets?|tabs?|capsules?|caps?|teaspoons?|tablespoons?|iu)\b(?:/(?:kg|ml|hr?|hour|day))?"
+    rf"|\b{_COUNT}(?:(?: (?:to|or) |-){_COUNT})? (?:puffs?|sprays?|drops?|tablets?|tabs?|capsules?|caps?|teaspoons?)\b"
 )
 _ROUTE = re.compile(
     r"\b(?:p\.?o\.?|per os|oral(?:ly)?|by mouth|iv (?:push|drip|piggyback)|ivpb|iv|i\.v\.|intravenous(?:ly)?"
@@ -25,17 +27,20 @@ _ROUTE = re.compile(
     r"|rectal(?:ly)?|per rectum|suppositor(?:y|ies)|enema|patch(?:es)?|transdermal(?:ly)?|nebuliz(?:ed|ers?)|nebs?"
     r"|mdi|cream|ointment|gel|lotion|drip|infusion|swish and (?:swallow|spit)|local"
     r"|ophthalmic|vaginal(?:ly)?|buccal|epidural|intra-?articular|(?:eye|ear) ?drops?"
-    r"|in (?:each|both|the (?:right|left)|the affected) (?:eyes?|ears?|nostrils?)|(?:per|via) (?:g|ng|peg|j)[ -]?tube"
+    r"|(?:(?:(?:in|to|into) )?(?:each|both)|(?:in|to|into) the (?:right|left|affected)) (?:eyes?|ears?|nostrils?)"
+    r"|o\.?[su]\.?"
+    r"|(?:per|via) (?:g|ng|peg|j)[ -]?tube"
     r"|injections?)(?!\w)"
 )
 _FREQUENCY = re.compile(
     r"\b(?:(?:once|twice|three times|four times|\d+ times|two times)(?: (?:a|per|each)? ?(?:day|daily"
     r"|week|month)| daily| weekly)"
-    r"|q\.?\s?\d+(?:-\d+)?\s?h(?:ours|rs?)?\.?|every \d+(?: to \d+)? hours|every (?:morning|evening"
-    r"|night|other day|day)"
+    r"|q\.?\s?\d+(?:-\d+)?\s?h(?:ours|rs?)?\.?"
+    rf"|every (?:\d+|{_COUNT})(?: to (?:\d+|{_COUNT}))? hours|every (?:morning|evening"
+    r"|night|other day|day)|q\.? (?:day|week|month|am|pm|hs)\b"
     r"|q\.?(?:a\.?m|h\.?s|p\.?m|d|o\.?d|i\.?d|day|week)\b\.?|b\.?i\.?d\b\.?|t\.?i\.?d\b\.?"
     r"|q\.?i\.?d\b\.?|daily|nightly|weekly|monthly"
-    r"|at (?:bedtime|night)|h\.?s\b\.?|(?:a|per|each) day|in the (?:morning|evening))(?:,? (?:as needed"
+    r"|at (?:bed ?time|night)|h\.?s\b\.?|(?:a|per|each) day|in the (?:morning|evening))(?:,? (?:as needed"
     r"|p\.?r\.?n\b\.?))?"
     r"|\bas needed\b|\bp\.?r\.?n\b\.?"
 )
@@ -55,9 +60,19 @@ _FIRST_WORDS = re.compile(
 )
 _REACH = 90
 """Characters behind a name in which its dose, route and frequency stand."""
-_BEFORE = re.compile(rf"(?:(?P<dose>{_DOSE.pattern})\s+(?:of\s+)?)?(?:(?P<route>{_ROUTE.pattern})\s+)?$")
-"""Dose and route right before a name, as in "40 mg of" and "IV"."""
-_REACH_BEFORE = 30
+_BEFORE = re.compile(
+    rf"(?:(?P<dose>{_DOSE.pattern})\s+(?:of\s+)?)?(?:(?P<route>{_ROUTE.pattern})\s+"
+    r"(?:(?:antibiotics?|antibiotic therapy|steroids?|steroid therapy|therapy|treatment|bolus) (?:with|of)\s+)?)?$"
+)
+"""Dose and route right before a name, as in "40 mg of", "IV" and "oral antibiotics of"."""
+_REACH_BEFORE = 45
+_NEXT_ITEM = re.compile(
+    rf",\s+(?![\d#]|(?:{_COUNT}|once|twice|then|to|for|as|at|with|one|a|which|he|she|take|taking|taken|all|dose|total|up)\b"
+    rf"|(?:{_ROUTE.pattern})|(?:{_FREQUENCY.pattern}))"
+)
+"""A comma behind which nothing of a drug's use follows: another item, or another clause."""
+_ALLERGY = re.compile(r"\b(?:allerg(?:ic|y|ies)|intoleran(?:t|ce)|hypersensitiv(?:e|ity)) (?:to|of)\b[^.;]*$")
+"""Words before a drug that was not tolerated."""
 
 
 def find(text: ClinicalText, context: Context, sections: Sections) -> list[Medication]:
@@ -126,7 +141,7 @@ def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterato
             or sections.kind(start) == "allergies"
         ):
             continue
-        if not context.is_negated(mention.first, mention.last):
+        if not (context.is_negated(mention.first, mention.last) or _is_not_tolerated(text, start)):
             places.append((text.plain[start:end], mention.drugs, start, end))
     for word, start, end in zip(text.words, text.starts, text.ends, strict=True):
         i = text.word_in_plain(start)
@@ -134,7 +149,7 @@ def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterato
             word in _more_drugs()
             and not sections.is_heading(start)
             and sections.kind(start) != "allergies"
-            and not context.is_negated(i, i + 1)
+            and not (context.is_negated(i, i + 1) or _is_not_tolerated(text, start))
         ):
             places.append((text.plain[start:end], (), start, end))
     is_named = bytearray(len(text.plain))
@@ -150,6 +165,12 @@ def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterato
             ):
                 places.append((text.plain[start:end], (), start, end))
     yield from sorted(places, key=lambda place: place[2])
+
+
+def _is_not_tolerated(text: ClinicalText, start: int) -> bool:
+    """Whether the sentence says before a drug that the patient is allergic to it."""
+    first, _ = text.sentence(text.word_in_plain(start))
+    return _ALLERGY.search(text.plain, max(text.starts[first], start - _REACH), start) is not None
 
 
 def _is_taken(text: str, end: int, stop: int) -> bool:
@@ -180,7 +201,8 @@ def _medication(
     before: re.Match[str],
     stop: int,
 ) -> Medication:
-    after = text.plain[place[1] : stop]
+    following = _NEXT_ITEM.search(text.plain, place[1], stop)
+    after = text.plain[place[1] : following.start() if following else stop]
     parts = {
         key: pattern.search(after)
         for key, pattern in (("dose", _DOSE), ("route", _ROUTE), ("frequency", _FREQUENCY))

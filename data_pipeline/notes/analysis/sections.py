@@ -5,10 +5,14 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 _HEADING = re.compile(
-    r"(?:^|[,.\n][^\S\n]*+)(?P<heading>[A-Z][A-Z /&'()-]{2,45}|(?:[A-Z][a-z]+ ){0,3}[A-Z][a-z]+(?= ?:))\s?:"
+    r"(?:^|[,.\n][^\S\n]*+)(?P<heading>[A-Z][A-Z /&'()-]{2,45}|(?:[A-Z][a-z]+ ){0,3}[A-Z][a-z]+(?= ?:)"
+    r"|CC|HX|PE|CV|GI|GU|MS|[SOA]|P(?!\s?:[\s,]*\d\d))\s?:"
+    r"|(?:^|[,\n])(?P<bare>[A-Z][A-Z /&'()-]{2,45})(?=,[A-Z\d]|[^\S\n]*\n)"
 )
+"""A heading with its colon, or a line of capitals alone, whose end is a comma in texts that have lost their lines. A
+"P" with a large number is a pulse."""
 KINDS: dict[str, tuple[str, ...]] = {
-    "family": ("family history", "family medical history", "fh"),
+    "family": ("family history", "family medical history", "family hx", "fh"),
     "allergies": ("allergies", "allergy", "drug allergies"),
     "plan": (
         "plan",
@@ -20,10 +24,12 @@ KINDS: dict[str, tuple[str, ...]] = {
         "(?<!and )treatment$",
         "activity",
         "diet",
+        "^p$",
+        "a/p$",
     ),
     "medications": ("medication", "meds", "prescription"),
-    "assessment": ("assessment", "impression", "diagnos", "conclusion"),
-    "complaint": ("chief complaint", "reason for", "presenting", "complaint"),
+    "assessment": ("assessment", "impression", "diagnos", "conclusion", "^a$"),
+    "complaint": ("chief complaint", "reason for", "presenting", "complaint", "^cc$"),
     "history": (
         "history of present",
         "present illness",
@@ -31,14 +37,18 @@ KINDS: dict[str, tuple[str, ...]] = {
         "subjective",
         "interval history",
         "hospital course",
+        "^hx$",
+        "^s$",
     ),
     "past": ("past medical", "medical history", "past history", "pmh", "risk factors", "surgical history"),
-    "social": ("social history", "habits", "personal history"),
+    "social": ("social history", "social hx", "shx", "habits", "personal history"),
     "review": ("review of systems", "review of symptoms", "ros"),
     "vitals": ("vital",),
     "exam": (
         "exam",
         "objective",
+        "^pe$",
+        "^o$",
         "laborator",
         "labs?",
         "radiograph",
@@ -87,6 +97,7 @@ KINDS: dict[str, tuple[str, ...]] = {
         "spine",
         "extremit",
         "musculoskeletal",
+        "ms$",
         "neuro",
         "skin",
         "integument",
@@ -133,9 +144,12 @@ def find(text: str) -> Sections:
     starts, kinds, headings = [], [], []
     of_organs = "exam"
     for match in _HEADING.finditer(text):
+        heading = "heading" if match["heading"] else "bare"
+        kind = _kind(match[heading].lower())
+        if heading == "bare" and kind == "other":
+            continue
         starts.append(match.end())
-        headings.append(match.start("heading"))
-        kind = _kind(match["heading"].lower())
+        headings.append(match.start(heading))
         if kind == "organs":
             kind = of_organs
         elif kind != "other":

@@ -71,7 +71,7 @@ def _begins_a_step(text: ClinicalText, begin: int) -> bool:
         i += 1
         if i == len(text.words):
             return False
-    return text.words[i] in _STEP_VERBS
+    return text.words[i] in _STEP_VERBS or text.words[i - 1 : i] == ("to",)
 
 
 def _is_report(words: set[str]) -> bool:
@@ -92,13 +92,15 @@ def _is_use(text: ClinicalText, sentence: set[str], drugs: set[int], begin: int,
 
 
 def _clauses(text: ClinicalText, first: int, last: int) -> list[tuple[int, int]]:
-    """A sentence parted where another step begins: at a verb behind "and", "then" or a comma."""
+    """A sentence parted where another step begins: at a verb behind "and", "then" or a comma. Two verbs of one object,
+    as in "monitor and reassess her", are one step."""
     begins, ends = [first], []
     for i in range(first + 2, last):
         is_joined = text.words[i - 1] in _JOINS
         word = text.words[i]
         is_step = word in _STEP_VERBS or (word in _WHO and text.words[i : i + 2] in _WHO_WILL)
-        if is_step and (is_joined or text.comma_before(i)) and i - begins[-1] > 1:
+        has_object = not (is_joined and (text.words[i - 2] in _STEP_VERBS or text.words[i - 2] == "ahead"))
+        if is_step and has_object and (is_joined or text.comma_before(i)) and i - begins[-1] > 1:
             begins.append(i)
             ends.append(i - is_joined)
     ends = [end - (text.words[end - 1] in _JOINS) for end in ends]

@@ -182,7 +182,7 @@ SENTENCES = yaml.safe_load(
 def test_findings_of_a_sentence(case: dict[str, Any]) -> None:
     analysis = analyze(case["text"])
     findings = (*analysis.symptoms, *analysis.conditions)
-    for status in ("present", "absent"):
+    for status in ("present", "absent", "family"):
         if status in case:
             assert {f.name for f in findings if f.status == status} >= set(case[status])
     assert not {f.name for f in findings} & set(case.get("not", []))
@@ -195,6 +195,11 @@ def test_the_use_of_a_drug(case: dict[str, str]) -> None:
     drugs = {drug.name: drug for drug in analyze(case["text"]).medications}
     drug = drugs[case["name"]]
     assert (drug.dose, drug.route, drug.frequency) == (case["dose"], case["route"], case["frequency"])
+
+
+@pytest.mark.parametrize("text", SENTENCES["not tolerated"])
+def test_a_drug_that_was_not_tolerated_is_none_that_is_taken(text: str) -> None:
+    assert analyze(text).medications == ()
 
 
 @pytest.mark.parametrize("case", SENTENCES["steps"], ids=lambda case: case["text"])
