@@ -133,7 +133,7 @@ def recognised(
 def _lacking_columns(
     source: Source, tables: Mapping[str, Collection[str]]
 ) -> dict[str, tuple[str, ...]] | None:
-    """By table, the columns that its file lacks; nothing where a required table is not there whole."""
+    """The columns that the files lack, by table; nothing where a required table is not there whole."""
     import fnmatch
 
     fitting: set[str] = set()
