@@ -251,16 +251,19 @@ def _flush(
     opened: AbstractContextManager[object],
     count: Callable[[int], None],
 ) -> int:
+    """Ends with the first commit that is not full: on a busy server one row or another is always new, and a flush that
+    went on until none was left made hundreds of small commits and never ended."""
     moved = 0
     while True:
         with opened:
             worker, rows = log_file.oldest(path, FLUSH_ROWS)
-        if not rows:
+        if rows:
+            appended, last_sequence = _into_lake(settings, dataset, worker, rows)
+            moved += appended
+            with opened:
+                count(-log_file.delete(path, worker, last_sequence))
+        if len(rows) < FLUSH_ROWS:
             return moved
-        appended, last_sequence = _into_lake(settings, dataset, worker, rows)
-        moved += appended
-        with opened:
-            count(-log_file.delete(path, worker, last_sequence))
 
 
 def _into_lake(settings: Settings, dataset: str, worker: str, rows: Sequence[Row]) -> tuple[int, int]:

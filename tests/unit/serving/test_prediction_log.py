@@ -401,6 +401,26 @@ def test_a_lake_that_goes_away_during_a_flush_loses_no_answer(
     assert logged(settings) == ["a", "b"]
 
 
+def test_what_is_logged_during_a_flush_waits_for_the_next_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = PredictionLog(settings, DATASET)
+    append(log, "a")
+    really, later = commits.append, iter("bc")
+
+    def append_and_answer(*args: Any, **kwargs: Any) -> Any:
+        append(log, next(later))
+        return really(*args, **kwargs)
+
+    with monkeypatch.context() as busy:
+        busy.setattr(commits, "append", append_and_answer)
+        assert log.flush() == 1
+        assert log.flush() == 1
+    assert log.flush() == 1
+    log.close()
+    assert logged(settings) == ["a", "b", "c"]
+
+
 def test_a_nearly_full_disk_refuses_answers_while_the_rows_can_still_be_moved(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
