@@ -44,7 +44,7 @@ class FoldedText:
 def fold(text: str) -> FoldedText:
     """The text with ASCII characters in place of their look-alikes, composed accents, and nothing invisible.
 
-    A comma between words that are typed without a blank gets one.
+    A comma between words that are typed without a blank gets one, and a digit of another script is the ASCII one.
 
     >>> fold("482\u201161\u20117730, Quill\u00adfeather").text
     '482-61-7730, Quillfeather'
@@ -70,6 +70,10 @@ _LINE_ENDS = "\u0085\u2028\u2029"
 _APOSTROPHES = "\u00b4\u2018\u2019\u201b\u2032\u02b9\u02bb\u02bc\u02c8"
 _QUOTES = "\u201c-\u201f\u2033\u00ab\u00bb"
 _INVISIBLE = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff"
+_SLASHES = "\u2044\u2215\u29f8"
+_POINTS = "\u2024\ufe52"
+_COLONS = "\u02d0\u2236\ua789\ufe55"
+_AT_SIGNS = "\ufe6b"
 _WIDE = "\uff01-\uff5e\ufb00-\ufb06\U0001d400-\U0001d7ff"
 """Full-width forms, ligatures and mathematical letters, which are other letters in a costume."""
 _ACCENTS = "\u0300-\u034e\u0350-\u036f"
@@ -77,7 +81,8 @@ _PACKED = re.compile(r",(?=[A-Z][A-Za-z])(?<=[^\W\d_]{2},)")
 """The comma of ``SURNAME,GIVEN``, after which a blank is missing."""
 _FOLDED = re.compile(
     rf"{_PACKED.pattern}|(?![{_APOSTROPHES}])[^\W\d_](?:[{_INVISIBLE}]*[{_ACCENTS}])+"
-    rf"|[{_HYPHENS}{_DASHES}{_BLANKS}{_LINE_ENDS}{_APOSTROPHES}{_QUOTES}{_WIDE}]|[{_INVISIBLE}]+"
+    rf"|[{_HYPHENS}{_DASHES}{_BLANKS}{_LINE_ENDS}{_APOSTROPHES}{_QUOTES}{_SLASHES}{_POINTS}{_COLONS}{_AT_SIGNS}{_WIDE}]"
+    rf"|(?![0-9])\d|[{_INVISIBLE}]+"
 )
 _REMOVED = re.compile(f"[{_INVISIBLE}]+")
 _PLAIN = tuple(
@@ -89,6 +94,10 @@ _PLAIN = tuple(
         (_LINE_ENDS, "\n"),
         (_APOSTROPHES, "'"),
         (_QUOTES, '"'),
+        (_SLASHES, "/"),
+        (_POINTS, "."),
+        (_COLONS, ":"),
+        (_AT_SIGNS, "@"),
         (",", ", "),
     )
 )
@@ -98,8 +107,10 @@ def _folded(piece: str) -> str:
     piece = unicodedata.normalize("NFKC", _REMOVED.sub("", piece)) if not _LOOKS_ALIKE.match(piece) else piece
     for characters, plain in _PLAIN:
         piece = characters.sub(plain, piece)
-    return piece
+    return str(unicodedata.decimal(piece)) if piece.isdecimal() else piece
 
 
-_LOOKS_ALIKE = re.compile(f"[{_HYPHENS}{_DASHES}{_BLANKS}{_LINE_ENDS}{_APOSTROPHES}{_QUOTES},]")
+_LOOKS_ALIKE = re.compile(
+    f"[{_HYPHENS}{_DASHES}{_BLANKS}{_LINE_ENDS}{_APOSTROPHES}{_QUOTES}{_SLASHES}{_POINTS}{_COLONS}{_AT_SIGNS},]"
+)
 """What NFKC would turn into something else: an acute accent that stands alone becomes a blank and an accent."""

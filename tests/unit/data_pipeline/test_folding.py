@@ -14,14 +14,19 @@ from data_pipeline.notes.deidentification.rule_based import RuleBasedDeidentifie
 DEIDENTIFIER = RuleBasedDeidentifier(b"a secret of the tests")
 NOTE = (
     "Mr. Quillfeather, MRN 7654321, SSN 482-61-7730, was seen on 2019-03-14 by Dr. O'Wexcombe-Lind. "
-    "Call 617-555-0148 or (617) 555-0149; he lives at 12 Elm St, Easton, MA 02356. A 94 year old man - well."
+    "Call 617-555-0148 or (617) 555-0149; he lives at 12 Elm St, Easton, MA 02356. A 94 year old man - well. "
+    "Born 3/14/1946, at 14:05; j.lind@clinic.example."
 )
 LOOKS_LIKE = {
     "-": "-\u2010\u2011\u2012\u2013\u2212\uff0d",
     " ": " \u00a0\u2009\u202f\u3000",
     "'": "'\u2019\u02bc\u2032",
     "Q": "Q\uff31\U0001d410",
-    "4": "4\uff14\U0001d7d2",
+    "4": "4\uff14\U0001d7d2\u0664\u096a",
+    "/": "/\u2044\u2215\uff0f",
+    ".": ".\u2024\uff0e",
+    ":": ":\u2236\uff1a",
+    "@": "@\uff20\ufe6b",
 }
 INVISIBLE = "\u00ad\u200b\u2060\ufeff"
 
@@ -41,6 +46,10 @@ def masked(text: str) -> str:
         ("(617)  555-0148", "<phone>"),
         ("Mr. Jose\u0301 Mu\u0308ller-Wexcombe", "Mr. <name> <name>"),
         ("Dr. \uff31\uff55\uff49\uff4c\uff4c\uff46eather", "Dr. <name>"),
+        (
+            "born 3\u20444\u20441957, tel \u0666\u0661\u0667-\u0665\u0665\u0665-\u0660\u0661\u0664\u0668",
+            "born <date>, tel <phone>",
+        ),
         ("QUILLFEATHER,TESSA", "<name>,<name>"),
         ("94\u00a0years\u00a0old", "<age>\u00a0years\u00a0old"),
         ("Dr.\u00a0Qu\u200bi\ufb03eld\u2014seen today", "Dr.\u00a0<name>\u2014seen today"),
