@@ -5,15 +5,15 @@ from collections.abc import Iterator
 
 Span = tuple[int, int]
 
-_MONTH = (
+MONTH = (
     r"(?:(?i:jan(?:uary)?|feb(?:ruary)?|apr(?:il)?|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
     r"|nov(?:ember)?"
     r"|dec(?:ember)?)|Mar(?:ch)?|MAR(?:CH)?|May|MAY)\.?"
 )
 """Names of months; lower-case ``may`` and ``march`` are left out, because they are words too."""
-_WORD_MONTH = r"(?:mar(?:ch)?|may)\.?"
+WORD_MONTH = r"(?:mar(?:ch)?|may)\.?"
 """Months that are words too, which count beside a year, an ordinal number or a preposition."""
-_DAY = r"(?:3[01]|[12]\d|0?[1-9])"
+DAY = r"(?:3[01]|[12]\d|0?[1-9])"
 YEAR = r"(?:(?:19|20|21|22)\d\d)"
 _SHORT_YEAR = rf"(?:{YEAR}|['’]?\d\d)"
 _NUMERIC = r"(?:1[0-2]|0?[1-9])"
@@ -29,38 +29,38 @@ AMOUNT = (
 """The unit that follows a number of a measurement."""
 
 _FROM_A_NUMBER = (
-    rf"(?<![\d/.-]){YEAR}(?P<a>[-/.]){_NUMERIC}(?P=a){_DAY}(?![\d/]|[-.]\d)",
-    rf"(?<![\d/.-])(?:{_NUMERIC}(?P<b>[-/.]){_DAY}|{_DAY}(?P<c>[-/.]){_NUMERIC})(?:(?P=b)"
+    rf"(?<![\d/.-]){YEAR}(?P<a>[-/.]){_NUMERIC}(?P=a){DAY}(?![\d/]|[-.]\d)",
+    rf"(?<![\d/.-])(?:{_NUMERIC}(?P<b>[-/.]){DAY}|{DAY}(?P<c>[-/.]){_NUMERIC})(?:(?P=b)"
     rf"|(?P=c)){YEAR}(?![\d/]|[-.]\d)",
-    rf"(?<![\d/.-])(?:{_NUMERIC}(?P<d>[-/]){_DAY}|{_DAY}(?P<e>[-/]){_NUMERIC})(?:(?P=d)|(?P=e))\d\d(?![\d/%]"
+    rf"(?<![\d/.-])(?:{_NUMERIC}(?P<d>[-/]){DAY}|{DAY}(?P<e>[-/]){_NUMERIC})(?:(?P=d)|(?P=e))\d\d(?![\d/%]"
     rf"|[-.]\d)",
-    rf"(?<![\d.])(?:{_DAY}(?:st|nd|rd|th)?(?:\s+of\s+|[ -]?){_MONTH}(?:(?:,?\s*"
+    rf"(?<![\d.])(?:{DAY}(?:st|nd|rd|th)?(?:\s+of\s+|[ -]?){MONTH}(?:(?:,?\s*"
     rf"|-){_SHORT_YEAR}(?!\d))?)(?![\w'’])",
-    rf"(?<![\d.]){_DAY}(?:st|nd|rd|th)?(?:\s+of\s+|[ -]?){_WORD_MONTH}(?:,?\s*|-)(?:{YEAR}|['’]\d\d)(?!\d)",
-    rf"(?<![\d.])(?:{_DAY}(?:st|nd|rd|th)?\s+of|{_SINCE}{_DAY})\s+{_WORD_MONTH}(?![\w'’])",
+    rf"(?<![\d.]){DAY}(?:st|nd|rd|th)?(?:\s+of\s+|[ -]?){WORD_MONTH}(?:,?\s*|-)(?:{YEAR}|['’]\d\d)(?!\d)",
+    rf"(?<![\d.])(?:{DAY}(?:st|nd|rd|th)?\s+of|{_SINCE}{DAY})\s+{WORD_MONTH}(?![\w'’])",
     rf"(?<![\d/.-])(?:{_PADDED_MONTH}\.{_PADDED_DAY}|{_PADDED_DAY}\.{_PADDED_MONTH})\.\d\d(?![\d/%]|[-.]\d)",
     rf"(?<![\d/.-])(?:{_NUMERIC}/{YEAR}(?![\d/])|{_PADDED_MONTH}-{YEAR}(?![\d/]|[-.]\d|{AMOUNT}))",
     rf"(?<![\d/.-])(?:0[1-9]\.{YEAR}(?![\d/%]|[-.]\d)|{YEAR}-0[1-9](?![\d/-]|\.\d))",
 )
 _FROM_A_MONTH = (
-    rf"(?<!\w){_MONTH}(?:\s+|-)(?:the\s+)?{_DAY}(?:st|nd|rd|th)?(?![\d%/]|[.:]\d|\s*(?:mg|mcg|ml|g|kg|units?"
+    rf"(?<!\w){MONTH}(?:\s+|-)(?:the\s+)?{DAY}(?:st|nd|rd|th)?(?![\d%/]|[.:]\d|\s*(?:mg|mcg|ml|g|kg|units?"
     rf"|%))(?:(?:,\s*|\s+|-){YEAR}(?!\d)|,\s*['’]\d\d(?!\d)|-\d\d(?!\d))?",
-    rf"(?<!\w){_MONTH},?\s+(?:of\s+)?(?:{YEAR}|['’]\d\d)(?!\d)",
-    rf"(?<!\w){_WORD_MONTH}(?:\s+|-)(?:the\s+)?{_DAY}"
+    rf"(?<!\w){MONTH},?\s+(?:of\s+)?(?:{YEAR}|['’]\d\d)(?!\d)",
+    rf"(?<!\w){WORD_MONTH}(?:\s+|-)(?:the\s+)?{DAY}"
     rf"(?:(?:st|nd|rd|th)?(?:,\s*|\s+|-)(?:{YEAR}|['’]\d\d)(?!\d)|(?:st|nd|rd|th)(?!\w))",
-    rf"(?<!\w){_WORD_MONTH},?\s+(?:of\s+)?{YEAR}(?!\d|{AMOUNT})",
-    rf"{_SINCE}{_WORD_MONTH}\s+{_DAY}(?![\w%/]|[.:]\d|{AMOUNT})",
+    rf"(?<!\w){WORD_MONTH},?\s+(?:of\s+)?{YEAR}(?!\d|{AMOUNT})",
+    rf"{_SINCE}{WORD_MONTH}\s+{DAY}(?![\w%/]|[.:]\d|{AMOUNT})",
 )
 _DATE = re.compile(
     rf"(?=\d)(?:{'|'.join(_FROM_A_NUMBER)})|(?=[JFMASONDjfmasond])(?<!\w)(?:{'|'.join(_FROM_A_MONTH)})"
 )
 
 _PARTIAL = re.compile(
-    rf"(?=\d)(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{_DAY})(?![\w/%]|\.\d"
+    rf"(?=\d)(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{DAY})(?![\w/%]|\.\d"
     rf"|[+]|-\d?/)"
 )
 _TERSE = re.compile(
-    rf"(?=\d)(?<![\w/.,-])(?:(?:{_NUMERIC}\.{_DAY}|{_DAY}\.{_NUMERIC})\.\d\d|1[0-2]\.{YEAR}|{YEAR}-1[0-2])"
+    rf"(?=\d)(?<![\w/.,-])(?:(?:{_NUMERIC}\.{DAY}|{DAY}\.{_NUMERIC})\.\d\d|1[0-2]\.{YEAR}|{YEAR}-1[0-2])"
     r"(?![\w/%-]|\.\d)"
 )
 _SCORE_BEFORE = re.compile(
@@ -95,8 +95,8 @@ _DAY_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _DAY_AFTER = re.compile(
-    rf"\s*;|\s*(?:to|through|thru|until|till|-|–)\s*(?:{_NUMERIC}/{_DAY}|{YEAR}-|{_DAY} {_MONTH}"
-    rf"|{_MONTH} \d)(?!\d)",
+    rf"\s*;|\s*(?:to|through|thru|until|till|-|–)\s*(?:{_NUMERIC}/{DAY}|{YEAR}-|{DAY} {MONTH}"
+    rf"|{MONTH} \d)(?!\d)",
     re.IGNORECASE,
 )
 

@@ -31,6 +31,7 @@ from data_pipeline.notes.deidentification.name_patterns import (
     SEVERAL,
     SIDED,
     SLASHED,
+    SPELLED,
     SUBJECT_DOES,
     THING_AFTER,
     WITH,
@@ -82,6 +83,7 @@ class NameCues:
             (CAPITALS_COMMA, self._in_capitals),
             (CAPITALS_PAIR, self._in_capitals),
             (SEVERAL, self._listed_together),
+            (SPELLED, self._spelled),
             (SLASHED, self._slashed),
             (BOTH, self._both),
             (POSSESSIVE, self._possessing),
@@ -119,6 +121,9 @@ class NameCues:
 
     def _is_eponym(self, text: str, at: int, to: int) -> bool:
         return EPONYM_NEXT.match(text, to) is not None and plain(text[at:to]) in EPONYMS
+
+    def _spelled(self, _text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
+        yield PhiSpan("name", *cue.span("name"))
 
     def _lower(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
         """A lower-case word after a title is a name, too; a second one only where it is no other word."""

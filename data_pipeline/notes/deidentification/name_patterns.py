@@ -48,6 +48,18 @@ LABEL = re.compile(
     rf"(?<!\w){caseless(ROLE)}(?:\(s\))?[ \t]*(?::|=|\bis\b|\bwas\b)[ \t]*(?:(?i:dr|mr|mrs"
     rf"|ms)\b\.?[ \t]*)?(?P<name>{RUN})"
 )
+RANK = re.compile(
+    r"(?<!\w)(?:RN|LPN|CNA|CRNA|APRN|ARNP|NP|PA-C|EMT|PCT|(?:Capt|Maj|Gen|Cpl|Cmdr|Adm|Hon|Lieutenant|Major|Corporal"
+    r"|General|Admiral|Sir|Dame|Lord|Lady|Imam|Cantor|Bishop|Deacon|Sra|Srta|Do[nñ]a|Frau|Herr|Monsieur|Madame|Signora?"
+    r"|Senhora?|Pan|Pani)\b\.?)"
+    rf"[ \t]+(?P<name>{PAIR})"
+)
+"""A credential, a rank or a title of another language, which mostly stands before a name."""
+SPELLED = re.compile(
+    r"(?<!\w)(?i:spell(?:ed|s|ing)?|names?)"
+    r"(?:[ \t]+(?:as|out|is|it|spelled|her|his|the|surname|last|first|name)){0,4}[ \t:]{1,3}"
+    r"(?P<name>[A-Z](?:[ .-]{1,2}[A-Z]){2,24})(?![\w'’-])"
+)
 BY = re.compile(
     r"(?<!\w)"
     + caseless(
@@ -158,7 +170,8 @@ FEELING = re.compile(
     r"|dad|parents?|brother|sister"
     r"|niece|nephew|aunt|uncle|cousin|friend|neighbou?r|child(?:ren)?|grand\w+|pager|beeper|cell|phone"
     r"|tel|home|work|ext|x\d"
-    r"|\+?\(?\d{3}|pcp|nephrology|cardiology|surgery|medicine|oncology|neurology|transplant|hcp|proxy"
+    r"|\+?\(?\d{3}|pcp|nephrology|cardiology|surgery|medicine|oncology|neurology|transplant|hcp|proxy|cards|neph(?:ro)?|neuro|onc|heme"
+    r"|pulm|renal|ortho|psych|anesthesia|radiology|urology|gastroenterology|infectious|hospitalist|attending"
     r"|intern|resident|fellow|rn)"
     r"|[ \t]*+(?:[,:][ \t]++|(?<=[ \t]))(?:(?i:phone|tel|pager|home|work|beeper|x|ext)\b"
     r"|(?i:cell)(?=[ \t]*+(?:[:#(+\d]|(?i:phone|number|no\.|is\b)))"
@@ -187,6 +200,8 @@ CLOSING = re.compile(
     rf"|respectfully|yours)(?: (?:truly|sincerely|faithfully|again|submitted"
     rf"|yours))?)[,.!]?\s+(?P<name>{PAIR})"
 )
+SIGNED = re.compile(rf"(?:^|\n)[ \t]*(?:--?|~)[ \t]*(?P<name>{PAIR})(?=\s*\Z)")
+"""The last line of a note, after a dash."""
 APPOSED = re.compile(
     r"(?<!\w)"
     + caseless(
@@ -231,7 +246,7 @@ CAPITALS_COMMA = re.compile(
 CAPITALS_PAIR = re.compile(r"(?<![\w'’-])(?P<name>[A-Z][A-Z'’-]{4,}) (?P<other>[A-Z][A-Z'’-]{4,})(?![\w'’-])")
 """``TESSA QUILLFEATHER`` in a note that is written in capitals."""
 SEVERAL = re.compile(
-    rf"(?<!\w)(?i:drs|doctors|messrs|mr and mrs|mr\. and mrs)\b\.?[ \t]+(?P<list>{CAPITAL}"
+    rf"(?<!\w)(?i:drs|dr['’]s|doctors|messrs|mr and mrs|mr\. and mrs)\b\.?[ \t]+(?P<list>{CAPITAL}"
     rf"(?:(?:,? (?:and|&)|,|/)[ \t]*{CAPITAL}){{1,5}})"
 )
 """``Drs. Lind and Wexcombe``."""
@@ -254,10 +269,12 @@ INTRODUCTIONS = (
     (TITLE, True, False),
     (DEGREE, True, True),
     (LABEL, False, False),
+    (RANK, False, False),
     (BY, False, False),
     (RELATION, False, False),
     (DESCRIBED, False, True),
     (CLOSING, False, False),
+    (SIGNED, False, False),
     (TOLD, False, False),
 )
 """Introductions of a person: the pattern, whether it is certain, and whether it stands after the name."""

@@ -1,0 +1,138 @@
+"""Identifiers in writings of a kind: whatever is drawn of it, nothing of it stays in the note."""
+
+from datetime import date, datetime
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from data_pipeline.notes.deidentification import dates_in_words
+from data_pipeline.notes.deidentification.rule_based import RuleBasedDeidentifier
+
+DEIDENTIFIER = RuleBasedDeidentifier(b"a secret of the tests")
+WRITTEN = datetime(2150, 3, 20, 8)
+
+LOCAL = st.from_regex(r"[a-z]{3,8}([._+-][a-z]{2,8})?[0-9]{0,3}", fullmatch=True)
+DOMAIN = st.from_regex(r"[a-z]{4,10}(-[a-z]{2,5})?", fullmatch=True)
+AT = st.sampled_from(["@", " @ ", "[at]", " [at] ", "(at)", " (AT) ", "{at}"])
+POINT = st.sampled_from([".", " . ", "[dot]", " (dot) ", " dot "])
+TOP = st.sampled_from(["com", "org", "edu", "de", "invalid"])
+
+
+def found(text: str) -> list[tuple[str, str]]:
+    return [(span.kind, text[span.start : span.end]) for span in DEIDENTIFIER.find([text])[0]]
+
+
+def cleaned(text: str) -> str:
+    [note] = DEIDENTIFIER.deidentify(1, [text], [WRITTEN])
+    return note.text
+
+
+@given(LOCAL, AT, DOMAIN, POINT, TOP)
+def test_an_e_mail_address_is_found_however_it_is_broken_up(
+    local: str, at: str, domain: str, point: str, top: str
+) -> None:
+    address = f"{local}{at}{domain}{point}{top}"
+    assert found(f"reach her: {address}, please") == [("email", address)]
+
+
+@given(LOCAL, DOMAIN, TOP)
+def test_an_e_mail_address_in_words_is_found(local: str, domain: str, top: str) -> None:
+    address = f"{local.replace('.', ' dot ')} at {domain} dot {top}"
+    assert found(f"e-mail: {address}; thanks") == [("email", address)]
+
+
+@given(
+    st.sampled_from(["0", "00"]),
+    st.lists(st.integers(100, 999), min_size=3, max_size=4),
+    st.sampled_from(" -."),
+)
+def test_a_number_with_a_trunk_prefix_is_found_and_a_date_or_hours_are_not(
+    prefix: str, groups: list[int], sign: str
+) -> None:
+    number = prefix + sign.join(map(str, groups))
+    digits = sum(map(str.isdigit, number))
+    assume(9 <= digits <= 15 and not number.startswith("000"))
+    assert [kind for kind, _ in found(f"ring {number} at home")] in (["phone"], ["record"])
+    assert number not in cleaned(f"ring {number} at home")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("020 7946 0958 or 030/901820", [("phone", "020 7946 0958"), ("phone", "030/901820")]),
+        ("0049-30-901820, (020) 7946 0958", [("phone", "0049-30-901820"), ("phone", "(020) 7946 0958")]),
+        ("it is six one seven five five five zero", [("phone", "six one seven five five five zero")]),
+        ("IP 192.168.14.77, card 00:1B:44:11:3A:B7", [("url", "192.168.14.77"), ("url", "00:1B:44:11:3A:B7")]),
+        ("host 2001:db8::8a2e:370:7334", [("url", "2001:db8::8a2e:370:7334")]),
+        (r"scan in \\fileserv\quill\1.pdf", [("url", r"\\fileserv\quill\1.pdf")]),
+        ("scan in /home/tquill/scan.dcm", [("url", "/home/tquill/scan.dcm")]),
+        ("Instagram: tessaquill, twitter @quill_t", [("url", "tessaquill"), ("url", "quill_t")]),
+        ("Hospital no. 4471, Patient No. 88412", [("record", "4471"), ("record", "88412")]),
+        ("Medicare ID 1EG4-TE5-MK73", [("record", "1EG4-TE5-MK73")]),
+        ("accession 23-SP-04412, S23-10422", [("record", "23-SP-04412"), ("record", "S23-10422")]),
+        ("AB 12 34 56 C; CPF 123.456.789-09", [("record", "AB 12 34 56 C"), ("record", "123.456.789-09")]),
+        ("device SN 44812-A", [("record", "44812-A")]),
+        ("lives on Elm Street near the mill", [("address", "Elm Street")]),
+        ("at the corner of Maple and 5th", [("address", "Maple and 5th")]),
+        ("address: Hauptstraße 12, 10115 Berlin", [("address", "Hauptstraße 12, 10115 Berlin")]),
+        ("moved to Calle Mayor 5, 28013 Madrid", [("address", "Calle Mayor 5, 28013 Madrid")]),
+        ("from 12 rue de la Paix, 75002 Paris", [("address", "12 rue de la Paix, 75002 Paris")]),
+        ("sent to NW1 6XE and K1A 0B1", [("address", "NW1 6XE"), ("address", "K1A 0B1")]),
+        ("aged ninety three; her 95th birthday", [("age", "ninety three"), ("age", "95th")]),
+        ("94 y F, 94yF", [("age", "94"), ("age", "94")]),
+        ("born 4.III.1957, DOB 03 04 1957", [("date", "4.III.1957"), ("date", "03 04 1957")]),
+        ("admitted on Christmas Eve", [("date", "Christmas Eve")]),
+        ("RN Hollingberry paged; Capt. Brannock here", [("name", "Hollingberry"), ("name", "Brannock")]),
+        ("surname is spelled Q-U-I-L-L", [("name", "Q-U-I-L-L")]),
+        ("Stable.\n-- Tamsin", [("name", "Tamsin")]),
+        ("seen by Oyelaran (cards)", [("name", "Oyelaran")]),
+    ],
+)  # fmt: skip
+def test_other_writings_are_found_in_their_place(text: str, wanted: list[tuple[str, str]]) -> None:
+    assert found(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Pain 7/10 @ rest, 2 L @ 4.5, seen @bedside, given at 0600 0800 1200 and 0600 0800 120 mg.",
+        "T2N0M0 tumour, L4 5MM, C3 2CM, ratio 12:30:45, range 03-05, 0.5 1.2 3.4 5.6 7.8.",
+        "First may be held; the second may follow; a third of the dose at home. March in place.",
+        "Case no. 1 of 3, unit 5. Platelets 250000. Respiratory drive intact, a two way valve.",
+        "A hundred mL; ninety mL given, two three four times, one two three.",
+    ],
+)
+def test_what_looks_like_them_stays(text: str) -> None:
+    assert cleaned(text) == text
+
+
+DAYS = st.dates(date(1931, 1, 1), date(2099, 12, 28))
+UNITS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+         "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")  # fmt: skip
+TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+
+
+def in_words(number: int) -> str:
+    if number < len(UNITS):
+        return UNITS[number]
+    return TENS[number // 10] + (f"-{UNITS[number % 10]}" if number % 10 else "")
+
+
+def year_in_words(year: int) -> str:
+    if year >= 2000:
+        return f"two thousand {in_words(year - 2000)}".strip()
+    return f"nineteen {in_words(year - 1900)}"
+
+
+@given(DAYS, st.booleans(), st.booleans(), st.booleans())
+def test_a_date_in_words_moves_as_the_same_one_in_figures(
+    day: date, month_first: bool, worded_year: bool, of: bool
+) -> None:
+    ordinal, month = dates_in_words.ORDINALS[day.day - 1], f"{day:%B}"
+    year = year_in_words(day.year) if worded_year else str(day.year)
+    words = f"{month} {ordinal} {year}" if month_first else f"{ordinal} {'of ' if of else ''}{month} {year}"
+    text = f"Seen on {words}."
+    assert found(text) == [("date", words)]
+    moved = date.fromisoformat(cleaned(f"Seen on {day}.").removeprefix("Seen on ").rstrip("."))
+    assert {f"{moved:%B}", str(moved.year)} <= set(cleaned(text).rstrip(".").split())
