@@ -2,11 +2,12 @@
 
 Both answers are joined by a logistic regression of two inputs, fitted on the tuning split. It is judged there too, but
 never on patients that it was fitted on: one half of them judges what the other half fitted, as with each model alone.
-Where that may be luck, or there are no notes, the table model goes on as it is.
+Whether that is luck, a permutation test says: it gives each patient what another's notes say beyond the table. Where
+it may be, or there are no notes, the table model goes on as it is.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,15 +33,15 @@ from mediscale.storage.calls import canonical
 from training import tracking, training_examples
 from training.notes.note_mlflow_model import NoteModel
 from training.statistics import calibration, metrics
-from training.statistics.bootstrap import Resamples
 from training.statistics.metrics import Floats
 from training.tracking import Data, Training
 
 if TYPE_CHECKING:
     from training.training_examples import Examples
 
-LEAST_PROBABILITY = 0.9
-"""Of the best of three on a thousand stays, luck alone makes a noise look useful; a second model costs its upkeep."""
+SIGNIFICANCE = 0.05
+"""Of notes that add nothing, at most this share joins; a second model costs its upkeep."""
+_PERMUTATIONS = 199
 
 
 class Params(Frozen):
@@ -61,8 +62,8 @@ class Result(Frozen):
     reason: str
     tuning_log_loss: dict[str, float]
     """``table``, ``notes`` and ``together`` on the tuning stays that have a note, cross-fitted; empty without notes."""
-    probability_better: float | None = None
-    """Share of resamples of the tuning patients in which both together have the lowest log loss."""
+    p_value: float | None = None
+    """Of the gain of both together over the table alone, if the notes told nothing beyond the table."""
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -84,12 +85,12 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         return nothing
     judged = _judged(answers)
     losses = _losses(answers, judged)
-    probability = _probability_better(answers, judged)
-    better = probability >= LEAST_PROBABILITY
+    p_value = permutation_p_value(answers, losses["together"])
+    better = p_value <= SIGNIFICANCE and losses["together"] < losses["notes"]
     reason = (
         f"Notes and table together {'beat' if better else 'do not surely beat'} each alone on {count(len(answers))} "
-        f"tuning stays, in {probability:.0%} of resamples of their patients (log loss {losses['together']:.4f}; table "
-        f"{losses['table']:.4f}, notes {losses['notes']:.4f})."
+        f"tuning stays (log loss {losses['together']:.4f}; table {losses['table']:.4f}, notes {losses['notes']:.4f}; "
+        f"p = {p_value:.3f} by permutation of their patients)."
     )
     model = params.model
     if better:
@@ -101,7 +102,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         reads_notes=better,
         reason=reason,
         tuning_log_loss=losses,
-        probability_better=probability,
+        p_value=p_value,
     )
 
 
@@ -137,6 +138,10 @@ class Answers:
         return Answers(self.rows.where(chosen), self.table[chosen], self.notes[chosen])
 
 
+Contender = Callable[[Answers, Answers], Floats]
+"""Risks (n) of the second answers by a fit on the first."""
+
+
 def _answers(
     settings: Settings, params: Params, note_model: NoteModel, table: Predictor, notes: Mapping[str, bytes]
 ) -> Answers:
@@ -160,18 +165,23 @@ def _answers(
 
 def _judged(answers: Answers) -> dict[str, Floats]:
     """Risks (n) by each model alone and by both, each from a fit on the other half of the patients."""
-    half = calibration.halves(answers.rows)
-    contenders: dict[str, Callable[[Answers, Answers], Floats]] = {
+    contenders: dict[str, Contender] = {
         "table": lambda fit, ask: calibration.risks(ask.table, calibration.platt(fit.table, fit.outcomes)),
         "notes": lambda fit, ask: calibration.risks(ask.notes, calibration.platt(fit.notes, fit.outcomes)),
-        "together": lambda fit, ask: metrics.sigmoid(_fitted(fit).log_odds(ask.table, ask.notes)),
+        "together": _together,
     }
-    judged = {}
-    for name, risks in contenders.items():
-        judged[name] = np.empty(len(answers))
-        for side in (0, 1):
-            judged[name][half == side] = risks(answers.where(half != side), answers.where(half == side))
-    return judged
+    return {name: _crossed(answers, contender) for name, contender in contenders.items()}
+
+
+def _crossed(answers: Answers, contender: Contender) -> Floats:
+    half, risks = calibration.halves(answers.rows), np.empty(len(answers))
+    for side in (0, 1):
+        risks[half == side] = contender(answers.where(half != side), answers.where(half == side))
+    return risks
+
+
+def _together(fit: Answers, ask: Answers) -> Floats:
+    return metrics.sigmoid(_fitted(fit).log_odds(ask.table, ask.notes))
 
 
 def _fitted(answers: Answers) -> Combination:
@@ -187,23 +197,49 @@ def _fitted(answers: Answers) -> Combination:
             table=1 + x[0], notes=x[1], reference_mean=reference_mean, intercept=x[2], thresholds={}
         )
 
-    def loss(x: Floats) -> float:
+    inputs = np.column_stack([answers.table, answers.notes - reference_mean, np.ones(len(answers))])
+
+    def loss_and_gradient(x: Floats) -> tuple[float, Floats]:
         log_odds = combination(x).log_odds(answers.table, answers.notes)
         likelihood = np.logaddexp(0, log_odds).sum() - (answers.outcomes * log_odds).sum()
-        return float(likelihood + (x**2).sum() / 2)
+        gradient = (metrics.sigmoid(log_odds) - answers.outcomes) @ inputs
+        return float(likelihood + (x**2).sum() / 2), gradient + x
 
-    return combination(minimize(loss, np.zeros(3), method="BFGS").x)
+    return combination(minimize(loss_and_gradient, np.zeros(3), method="BFGS", jac=True).x)
 
 
-def _probability_better(answers: Answers, judged: Mapping[str, Floats]) -> float:
-    resamples, y = Resamples(answers.rows.subjects, 500, 0), answers.outcomes
-    losses = {name: resamples.values(partial(metrics.log_loss, y, risk)) for name, risk in judged.items()}
-    return float(np.mean(losses["together"] < np.minimum(losses["table"], losses["notes"])))
+def permutation_p_value(answers: Answers, loss: float) -> float:
+    """Share of permutations in which both together have as low a ``loss`` as with each patient's own notes.
+
+    What the notes say beyond a straight line through the table's log-odds goes to another patient, and what they repeat
+    of the table stays: the null is that they add nothing (Freedman and Lane 1983, doi:10.1080/07350015.1983.10509354).
+    """
+    line = np.polynomial.Polynomial.fit(answers.table, answers.notes, 1)(answers.table)
+    beyond, generator = answers.notes - line, np.random.default_rng(0)
+    as_good = 1  # as they are
+    for _ in range(_PERMUTATIONS):
+        permuted = replace(answers, notes=line + beyond[_of_other_patients(answers.rows.subjects, generator)])
+        as_good += _loss(answers, _crossed(permuted, _together)) <= loss
+    return as_good / (1 + _PERMUTATIONS)
+
+
+def _of_other_patients(subjects: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.intp]:
+    """Row numbers (n): those of another patient in the place of each one's, as a whole, for rows of one are alike."""
+    _, patient, rows = np.unique(subjects, return_inverse=True, return_counts=True)
+    by_patient, first = np.argsort(patient, kind="stable"), np.cumsum(rows) - rows
+    other = np.repeat(generator.permutation(len(rows)), rows)
+    place = np.arange(len(subjects)) - np.repeat(first, rows)
+    drawn = np.empty(len(subjects), dtype=np.intp)
+    drawn[by_patient] = by_patient[first[other] + place * rows[other] // np.repeat(rows, rows)]
+    return drawn
 
 
 def _losses(answers: Answers, judged: Mapping[str, Floats]) -> dict[str, float]:
-    y = answers.outcomes
-    return {name: float(metrics.log_loss(y, risk, metrics.unweighted(y))[0]) for name, risk in judged.items()}
+    return {name: _loss(answers, risks) for name, risks in judged.items()}
+
+
+def _loss(answers: Answers, risks: Floats) -> float:
+    return float(metrics.log_loss(answers.outcomes, risks, metrics.unweighted(risks))[0])
 
 
 def _thresholds(params: Params, answers: Answers, judged: Mapping[str, Floats]) -> dict[str, float]:

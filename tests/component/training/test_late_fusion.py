@@ -95,8 +95,8 @@ def test_notes_that_tell_nothing_leave_the_table_alone(world) -> None:
     result = late_fusion.run(asked, world.settings, "c" * 32)
     assert not result.reads_notes
     assert "do not surely beat" in result.reason
-    assert result.probability_better is not None
-    assert result.probability_better < late_fusion.LEAST_PROBABILITY
+    assert result.p_value is not None
+    assert result.p_value > late_fusion.SIGNIFICANCE
     assert result.model == world.model
 
 
