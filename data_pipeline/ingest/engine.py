@@ -7,6 +7,7 @@ numbers become texts in Java's spelling, and patterns that look ahead are search
 import gc
 import re
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -19,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.ingest import compiled_sql, parsing
+from data_pipeline.ingest.text_hash import hash_texts
 from mediscale.core.settings import Settings
 from mediscale.storage import duckdb_tables, locks, spark, workers
 
@@ -96,25 +98,18 @@ def _add_functions(opened: "duckdb.DuckDBPyConnection") -> None:
     )
 
 
-def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.ChunkedArray:
+def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.Array:
     """Spark's ``xxhash64`` of UTF-8 texts; the seed is what it gave for the columns before, and a null leaves it so."""
-    from xxhash import xxh64_intdigest
-
-    before = seeds.to_numpy().view(np.uint64).tolist()
-    pairs = zip(texts.cast(pa.binary()).to_pylist(), before, strict=True)
-    hashed = (seed if text is None else xxh64_intdigest(text, seed) for text, seed in pairs)
-    return pa.chunked_array([np.fromiter(hashed, np.uint64, len(before)).view(np.int64)])
+    hashes = hash_texts(pa.concat_arrays(texts.chunks), seeds.to_numpy().view(np.uint64))
+    return pa.array(hashes.view(np.int64))
 
 
 def pseudonyms(identifiers: pa.Array, dataset: str) -> pa.Array:
     """The pseudonyms of identifiers, as ``extract_facts.pseudonym_sql`` has them: 53 bits of a hash."""
-    from xxhash import xxh64_intdigest
-
-    return parsing.map_distinct(
-        identifiers,
-        lambda identifier: xxh64_intdigest(f"{dataset}|{identifier}".encode(), HASH_SEED) & PSEUDONYM_BITS,
-        pa.int64(),
-    )
+    distinct = identifiers.dictionary_encode()
+    texts = pc.binary_join_element_wise(dataset, distinct.dictionary, "|")
+    hashes = hash_texts(texts, np.full(len(texts), HASH_SEED, np.uint64)) & np.uint64(PSEUDONYM_BITS)
+    return pa.array(hashes.view(np.int64)).take(distinct.indices)
 
 
 def _rlike(texts: pa.ChunkedArray, patterns: pa.ChunkedArray) -> pa.Array:
@@ -265,9 +260,9 @@ def _chained_hash(arguments: "list[Expr]") -> "Expr":
 
     constant, rest = HASH_SEED, list(arguments)
     while rest and isinstance(rest[0], exp.Literal) and rest[0].is_string:
-        constant = hash_text(pa.chunked_array([[rest.pop(0).this]]), pa.chunked_array([[constant]]))[
-            0
-        ].as_py()
+        [constant] = hash_text(
+            pa.chunked_array([[rest.pop(0).this]]), pa.chunked_array([[constant]])
+        ).to_pylist()
     chained: Expr = exp.cast(exp.Literal.number(constant), "bigint")
     for argument in rest:
         chained = exp.Anonymous(this="hash_text", expressions=[_text(argument), chained])
@@ -303,6 +298,18 @@ def error_sentence(text: str) -> str:
     """
     plain = re.sub(r"^[A-Za-z ]+ Error: ", "", text.strip().splitlines()[0])
     return re.split(r"\. |!|: |\.$", plain)[0].replace('"', "`")
+
+
+def rows(database: "duckdb.DuckDBPyConnection", sql: str) -> pa.RecordBatchReader:
+    """The rows of a query.
+
+    The engine's relations are planned twice, before and when they are run: of a night, that takes longer than its rows.
+    What is run at once has its rows copied, of which the engine warns, and which costs next to nothing.
+    """
+    database.execute(sql)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return database.to_arrow_reader(BATCH_ROWS)
 
 
 def batches(database: "duckdb.DuckDBPyConnection", sql: str) -> Iterator[pa.RecordBatch]:

@@ -4,6 +4,7 @@ All of it runs in one database of the engine (``data_pipeline.ingest.engine``), 
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ BATCH_ROWS = 1 << 17
 PIECE_ROWS = 1 << 19
 """Rows of a table that are typed before their facts are computed, and rows of the extract for each piece of its
 patients, who are judged together: what is in memory at once does not grow with the extract."""
+
+PlacedQueries = Sequence[tuple[tuple[str, str], str]]
+"""Texts of Spark SQL, each after its place in the source's file and whose columns it is about."""
 
 TextBatches = Mapping[str, "Callable[[], Iterable[pa.RecordBatch]]"]
 """By table of a source, a function that reads its rows: its own columns as texts, with ``file`` and ``line``."""
@@ -133,13 +137,17 @@ def _stated(
 ) -> Iterator[pa.RecordBatch]:
     """The facts that tables state, each with ``flags`` of the rules that it breaks whatever others say.
 
-    A table that no other is joined to is in memory for its own facts alone.
+    A table that no other is joined to is in memory for its own facts alone. The facts of a table are one query: what
+    they share is planned once.
     """
     schema = _stated_schema(named)
     flags = engine.transpile(f"select {FACTS.flags(of_row=True)} as flags").removeprefix("SELECT ")
     columns = ", ".join([*schema.names[:-1], flags])
-    for place, sql in _fact_queries(database, source, tables, dataset, named):
-        for batch in _bind(database, source, sql, *place, columns=columns).to_arrow_reader(engine.BATCH_ROWS):
+    for queries in _fact_queries(database, source, tables, dataset, named):
+        with _placed_errors(database, source, queries):
+            every = " union all ".join(engine.transpile(sql) for _, sql in queries)
+            rows = engine.rows(database, f"select {columns} from ({every})")
+        for batch in rows:
             yield batch.cast(schema)
 
 
@@ -159,27 +167,27 @@ def _fact_queries(
     tables: "TextBatches",
     dataset: str,
     named: bool = False,
-) -> Iterator[tuple[tuple[str, str], str]]:
-    """The Spark SQL of each fact, with its place in the source, while rows that it reads are in the engine: of a table
-    that no other is joined to a piece after the other, for a fact is of one row."""
+) -> Iterator["PlacedQueries"]:
+    """The Spark SQL of each fact of a table, with its place in the source, while rows that they read are in the engine:
+    of a table that no other is joined to a piece after the other, for a fact is of one row."""
     present = set(tables)
     stay = extract_facts.needed_tables(source, *present & extract_facts.tables_joined(source))
     load(database, source, tables, dataset, stay)
     for name, sql in extract_facts.joined_tables(source, present, dataset):
         place = f"lookups.{name}" if name in source.lookups else name
-        _bind(database, source, sql, place)
-        database.execute(f"create or replace temp table {name} as {engine.transpile(sql)}")
+        with _placed_errors(database, source, [((place, ""), sql)]):
+            database.execute(f"create or replace temp table {name} as {engine.transpile(sql)}")
     for name in (name for name, table in source.tables.items() if name in present and table.facts):
         queries = [
             ((f"tables.{name}.facts.{fact}", f" of {name}"), sql)
             for fact, sql in extract_facts.fact_queries(source, name, dataset, named)
         ]
         if name in stay:
-            yield from queries
+            yield queries
             continue
         for texts in _in_pieces(tables[name]()):
             _register(database, source, dataset, name, texts)
-            yield from queries
+            yield queries
             database.unregister(f"t_{name}")
 
 
@@ -249,29 +257,32 @@ def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.dictionary_encode() if pa.types.is_string(column.type) else column
 
 
-def _bind(
-    database: "duckdb.DuckDBPyConnection",
-    source: Source,
-    sql: str,
-    place: str,
-    columns_of: str = "",
-    columns: str = "*",
-) -> "duckdb.DuckDBPyRelation":
-    """A query of a source's declaration in the engine, which has nothing against it and has not run it.
+@contextmanager
+def _placed_errors(
+    database: "duckdb.DuckDBPyConnection", source: Source, queries: PlacedQueries
+) -> Iterator[None]:
+    """Says of an error which query of a source's declaration raised it: each is then bound for itself.
 
     Raises:
-        UsageError: it can't be carried to the engine, or the engine refuses it.
+        UsageError: a query can't be carried to the engine, or the engine refuses it.
     """
-    import duckdb
-    from sqlglot.errors import SqlglotError
-
     try:
-        return database.sql(f"select {columns} from ({engine.transpile(sql)})")
-    except (SqlglotError, duckdb.Error) as error:
-        raise UsageError(
-            f"The source {source.name} cannot be used: {place}: {engine.error_sentence(str(error))}; its expressions "
-            f"are Spark SQL over the columns{columns_of}."
-        ) from error
+        yield
+    except Exception:
+        import duckdb
+        from sqlglot.errors import (
+            SqlglotError,
+        )  # which takes a while, and texts that were compiled before need none
+
+        for (place, columns_of), sql in queries:
+            try:
+                database.sql(engine.transpile(sql))
+            except (SqlglotError, duckdb.Error) as error:
+                raise UsageError(
+                    f"The source {source.name} cannot be used: {place}: {engine.error_sentence(str(error))}; its "
+                    f"expressions are Spark SQL over the columns{columns_of}."
+                ) from error
+        raise
 
 
 def of_bronze(settings: Settings, source: Source, bronze: Mapping[str, TableRef]) -> TextBatches:
