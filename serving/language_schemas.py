@@ -1,4 +1,4 @@
-"""Schemas of ``/generate``: what it takes and answers."""
+"""Schemas of ``/generate`` and ``/analyze``: what they take, and what ``/generate`` answers."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -9,7 +9,7 @@ from data_pipeline import retrieval
 from data_pipeline.retrieval import Passage
 from data_pipeline.safety import DISCLAIMER, LayerFinding, PatientContext, RiskLevel
 from mediscale.core.refs import Frozen
-from serving.schemas import documented
+from serving.schemas import NOTE_CHARACTERS, documented
 
 SafetyAction = Literal["unchanged", "preceded", "refused", "withheld", "unchecked"]
 """What the layers did to an answer: nothing; put a sentence before it; refused the question; kept a part or all of the
@@ -34,6 +34,12 @@ def _with_words(text: str) -> str:
 
 Written = Annotated[str, AfterValidator(_with_words)]
 """A text that is not blank."""
+
+
+class AnalyzeRequest(StrictRequest):
+    """A clinical note; nothing of it is kept."""
+
+    clinical_note: Written = Field(min_length=1, max_length=NOTE_CHARACTERS)
 
 
 class GenerateRequest(StrictRequest):

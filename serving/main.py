@@ -37,8 +37,9 @@ _SO_ATTACH_FILTER, _RETURN = 26, 6
 """Of Linux's socket(7), and of its packet filters."""
 
 SWITCH_SECONDS = 0.0001
-"""How long a thread that reads a note may keep another from going on (Python's default is 0.005). An answer waits
-for it several times: the event loop and the log's thread ask for Python again after each read, write and sync."""
+"""How long a thread that reads a patient's record may keep another from going on (Python's default is 0.005). An
+answer waits for it several times: the event loop and the log's thread ask for Python again after each read, write and
+sync."""
 
 log = logging.getLogger("mediscale.serving")
 

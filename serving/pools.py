@@ -1,11 +1,8 @@
 """Bounded pools of threads: long work keeps nothing else waiting, and is refused beyond a bound."""
 
 import asyncio
-import os
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TypeVar
 
 from mediscale.core.errors import BusyError
@@ -16,14 +13,10 @@ T = TypeVar("T")
 class Pool:
     """Threads for one kind of work, and how many calls may be in it at a time, running or waiting."""
 
-    def __init__(self, what: str, threads: int, most: int, niceness: int = 0) -> None:
-        """``what`` is the plural that the sentence of a refusal begins with.
-
-        ``niceness`` is by how much the threads give way to the others of the process. On Linux each thread has its own.
-        """
+    def __init__(self, what: str, threads: int, most: int) -> None:
+        """``what`` is the plural that the sentence of a refusal begins with."""
         self._what, self._most, self._calls = what, most, 0
-        give_way = partial(os.nice, niceness) if sys.platform == "linux" else None
-        self._threads = ThreadPoolExecutor(threads, what.replace(" ", "-"), give_way)
+        self._threads = ThreadPoolExecutor(threads, what.replace(" ", "-"))
 
     async def run(self, work: Callable[[], T]) -> T:
         """The work's result.

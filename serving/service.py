@@ -35,17 +35,17 @@ from serving.security.access import Access, Listening
 from serving.traffic.splits import Split
 
 Clock = Callable[[], datetime]
+A = TypeVar("A")
 R = TypeVar("R")
 
 log = logging.getLogger("mediscale.serving")
 
-NOTE_THREADS, NOTES, NOTE_NICENESS = 1, 16, 10
-"""Notes are read one after another, for the network takes a core; more than these at a time are answered 503. The
-thread gives way: Linux lets one that works on finish its slice, up to 4 ms, before another that only woke to answer."""
+NOTE_THREADS, NOTES = 1, 16
+"""Notes are read one after another in the note process; more than these at a time are answered 503."""
 RECORD_THREADS, RECORDS = 4, 64
 """The same for patients of the lake, whose records are waited for."""
 LARGE_BODY_BYTES = 2**15
-"""A body from here on is parsed in the pool of the notes: only a note makes one so large."""
+"""A body from here on is parsed in the note process: only a note makes one so large."""
 
 _FAILED = {
     "files": "The files of the served versions can't be read; they are served from memory.",
@@ -95,7 +95,7 @@ class Service:
         if listening is not None and listening.certificate is not None:
             self._validity = access.certificate_validity(listening.certificate)
             self.metrics.certificate.set(self._validity[1].replace(tzinfo=UTC).timestamp())
-        self._notes = Pool("clinical notes", NOTE_THREADS, NOTES, NOTE_NICENESS)
+        self._notes = Pool("clinical notes", NOTE_THREADS, NOTES)
         self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
         self.draining = False
         """Whether the server was told to end: it answers on, and says that it is not ready."""
@@ -103,9 +103,7 @@ class Service:
             deidentifiers.configured(settings), pseudonym_secret.PUBLISHED_SECRET
         )  # its surrogates are never stored, so that they need not be secret, and equal notes give equal answers
         pools = self._notes, self._records
-        self._risks = Risks(
-            settings, predictors, prediction_log.next_id, clock, pools, self._deidentifier, self.metrics
-        )
+        self._risks = Risks(settings, predictors, prediction_log.next_id, clock, pools, self.metrics)
         self._performance = PerformanceGauges(settings, predictors.dataset, self.metrics)
         self._questions = PerformanceGauges(settings, languages.dataset, self.metrics)
         self._nights = NightGauges(settings, predictors.dataset, self.metrics)
@@ -121,7 +119,7 @@ class Service:
         Raises:
             MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
         """
-        request = await self._parsed(body)
+        request = await self.parsed(parse, body)
         return await self.answer(request, requester)
 
     async def answer(self, request: Values | Patient | Bundle, requester: Requester) -> Answer:
@@ -143,7 +141,7 @@ class Service:
             NotFoundError: no such version is served.
             MediscaleError: as ``predict``.
         """
-        request = await self._parsed(body)
+        request = await self.parsed(parse, body)
         answering = [
             one for one in self.predictors.loaded if (one.model.name, one.model.version) == (name, version)
         ]
@@ -153,9 +151,16 @@ class Service:
         answer, logged = await self._risks.compute_by(request, served, self.clock())
         return await self._durable(answer, [replace(row, arm="direct") for row in logged], requester)
 
-    async def _parsed(self, body: bytes) -> Values | Patient | Bundle:
-        """A large body is read where it is nobody else's wait."""
-        return parse(body) if len(body) < LARGE_BODY_BYTES else await self._notes.run(partial(parse, body))
+    async def parsed(self, read: Callable[[bytes], R], body: bytes) -> R:
+        """The request in a body. A large one is read where it is nobody else's wait.
+
+        Raises:
+            MediscaleError: as ``read``, or too many are worked on at a time.
+        """
+        return read(body) if len(body) < LARGE_BODY_BYTES else await self._in_note_process(read, body)
+
+    async def _in_note_process(self, work: Callable[[A], R], argument: A) -> R:
+        return await self._notes.run(partial(self.predictors.notes.call, work, argument))
 
     async def _durable(self, answer: Answer, logged: Sequence[Prediction], requester: Requester) -> Answer:
         """The answer, once it is in the log."""
@@ -185,7 +190,7 @@ class Service:
         Raises:
             MediscaleError: too many notes wait, or the log could not take it.
         """
-        analysis = await self._notes.run(partial(analyze, note))
+        analysis = await self._in_note_process(analyze, note)
         logged = AnalysedNote(self.log.next_id(), self.clock(), "note-rules", RULES_VERSION)
         try:
             await self.log.append([logged], requester)
@@ -254,6 +259,7 @@ class Service:
 
     def close(self) -> None:
         """Ends the threads and closes the logs, after the last answer."""
+        self.predictors.notes.close()
         self._notes.close()
         self._records.close()
         self.language.close()

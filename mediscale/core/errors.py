@@ -54,8 +54,14 @@ class LeakError(MediscaleError):
     exit_code = 8
 
 
+class RemoteError(Exception):
+    """A failure in another process of ours; its text is ``failure_location`` there."""
+
+
 def failure_location(error: BaseException) -> str:
     """Kind and place of a failure, without its message, which may hold a patient's values."""
+    if isinstance(error, RemoteError):
+        return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown place"
     return f"{type(error).__name__} at {where}"

@@ -3,6 +3,7 @@
 Serving and evaluation share it. It needs neither torch nor transformers, and unpickles nothing.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -26,8 +27,35 @@ _BUDGET = 8192
 Floats = NDArray[np.float64]
 
 
-class NoteReader:
-    """A loaded note model. It is immutable, so requests and threads may share it."""
+class Reader(ABC):
+    """A note model, wherever its network is."""
+
+    def __init__(self, spec: NoteSpec) -> None:
+        self.spec = spec
+
+    @property
+    def characters(self) -> int:
+        """No more of a text is read than this: more than the tokens of the windows are long, in any prose."""
+        return self.spec.most_windows * self.spec.window * _CHARACTERS_PER_TOKEN
+
+    def windows(self, notes: Sequence[Tokens]) -> list[Tokens]:
+        """What the network reads of a stay's notes, newest first."""
+        return collate.windows(notes, self.spec.window, self.spec.most_windows)
+
+    @abstractmethod
+    def margins(self, stays: Sequence[Sequence[Tokens]]) -> Floats:
+        """Uncalibrated log-odds (n) of stays, each given as its windows."""
+
+    def margins_where_written(self, stays: Sequence[Sequence[Tokens]]) -> Floats:
+        """``margins`` (n); NaN for a stay of which nothing was written."""
+        margins = np.full(len(stays), np.nan)
+        written = [i for i, pieces in enumerate(stays) if any(map(len, pieces))]
+        margins[written] = self.margins([stays[i] for i in written])
+        return margins
+
+
+class NoteReader(Reader):
+    """A note model that is loaded here. It is immutable, so threads may share it."""
 
     def __init__(self, files: Mapping[str, bytes], threads: int = 1) -> None:
         """``files`` are the model's by name.
@@ -39,7 +67,7 @@ class NoteReader:
         from tokenizers import Tokenizer
 
         try:
-            self.spec = NoteSpec.model_validate_json(files[SPEC_FILE])
+            super().__init__(NoteSpec.model_validate_json(files[SPEC_FILE]))
             self._tokenizer = Tokenizer.from_str(files[TOKENIZER_FILE].decode())
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads
@@ -52,29 +80,12 @@ class NoteReader:
         self._special = collate.special(self._tokenizer)
         self._check()
 
-    @property
-    def characters(self) -> int:
-        """No more of a text is read than this: more than the tokens of the windows are long, in any prose."""
-        return self.spec.most_windows * self.spec.window * _CHARACTERS_PER_TOKEN
-
     def tokens(self, text: str) -> Tokens:
         """The text as numbers; unlike ``encode``, the call for several texts lets other threads run meanwhile."""
         [encoded] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
         return np.array(encoded.ids, dtype=np.int32)
 
-    def windows(self, notes: Sequence[Tokens]) -> list[Tokens]:
-        """What the network reads of a stay's notes, newest first."""
-        return collate.windows(notes, self.spec.window, self.spec.most_windows)
-
-    def margins_where_written(self, stays: Sequence[Sequence[Tokens]]) -> Floats:
-        """``margins`` (n); NaN for a stay of which nothing was written."""
-        margins = np.full(len(stays), np.nan)
-        written = [i for i, pieces in enumerate(stays) if any(map(len, pieces))]
-        margins[written] = self.margins([stays[i] for i in written])
-        return margins
-
     def margins(self, stays: Sequence[Sequence[Tokens]]) -> Floats:
-        """Uncalibrated log-odds (n) of stays, each given as its windows."""
         margins = np.zeros(len(stays))
         for members in collate.bucket_by_length(collate.lengths(stays), _BUDGET, 0):
             batch = collate.batch([stays[i] for i in members], self._special)

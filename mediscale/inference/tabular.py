@@ -6,7 +6,7 @@ XGBoost, and unpickles nothing.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.inference import model_files
 from mediscale.inference.model_files import MODEL_FILE, PREDICTOR_FILE
 from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSpec
-from mediscale.inference.notes import NoteReader
+from mediscale.inference.notes import NoteReader, Reader
 from mediscale.inference.points import PointsScore, PointsTable
 from mediscale.inference.treeshap import TreeEnsemble
 
@@ -54,7 +54,7 @@ class Predictor:
     model: ModelRef
     spec: PredictorSpec
     trees: TreeEnsemble | PointsTable
-    reader: NoteReader | None = None
+    reader: Reader | None = None
 
     def score(self, row: Floats, note_margin: float | None = None) -> Scored:
         """``row`` holds ``spec.features`` in order, NaN where missing; ``note_margin`` is what ``reader`` found, where
@@ -96,8 +96,13 @@ def _sigmoid(log_odds: float) -> float:
     return 1 / (1 + math.exp(-log_odds))
 
 
-def load(settings: Settings, model: ModelRef, task: TaskName, note_threads: int = 1) -> Predictor:
-    """Loads a registered version of a task's model.
+def load(
+    settings: Settings,
+    model: ModelRef,
+    task: TaskName,
+    reader_of: Callable[[Mapping[str, bytes]], Reader] = NoteReader,
+) -> Predictor:
+    """Loads a registered version of a task's model; ``reader_of`` makes the reader of notes from its files by name.
 
     Raises:
         NotFoundError: its files are gone.
@@ -108,7 +113,7 @@ def load(settings: Settings, model: ModelRef, task: TaskName, note_threads: int 
     try:
         spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
         trees = TreeEnsemble(_decoded(files[MODEL_FILE]))
-        reader = NoteReader(model_files.note_model_files(files), note_threads) if spec.notes else None
+        reader = reader_of(model_files.note_model_files(files)) if spec.notes else None
     except (KeyError, ValidationError) as error:
         raise StorageError(f"The files of {model} lack what serving reads; train it again.") from error
     predictor = Predictor(model, spec, trees, reader)

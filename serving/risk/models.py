@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 
 from mediscale.core import task_names
@@ -16,6 +17,9 @@ from mediscale.inference import language_spec, model_files, model_signature, tab
 from mediscale.storage import history, lake, registry, seen_tables, traffic
 from mediscale.storage.history_entries import Alias, Entry, Traffic
 from mediscale.storage.registry import Move
+from serving.note_process import NoteProcess
+from serving.risk import note_reader
+from serving.risk.note_reader import ServedReader
 from serving.risk.served import ServedVersion, ServedVersions
 from serving.traffic.followed_versions import newest_that_loads, targets
 from serving.traffic.shared_refusals import SharedRefusals
@@ -29,6 +33,7 @@ class Predictors:
 
     def __init__(self, settings: Settings, dataset: str, alias: Alias) -> None:
         self._settings = settings
+        self.notes = NoteProcess()
         self.dataset, self.alias = dataset, alias
         self.current = ServedVersions({})
         self.refused: Mapping[TaskName, str] = MappingProxyType({})
@@ -57,6 +62,7 @@ class Predictors:
         if newest != self._seen or self.refused:
             self._follow(newest)
         self.splits.refresh(self._traffic)
+        note_reader.drop_unused()
 
     def share_refusals(self) -> None:
         """Tells the other servers what is refused here, and looks at what they refuse.
@@ -150,9 +156,13 @@ class Predictors:
         self, model: ModelRef, evidence_digest: str, task: TaskName, since: datetime
     ) -> ServedVersion:
         model_signature.check(self._settings, model, evidence_digest)
-        served = ServedVersion(tabular.load(self._settings, model, task), since)
+        reader_of = partial(ServedReader, self.notes, partial(self._note_files, model))
+        served = ServedVersion(tabular.load(self._settings, model, task, reader_of), since)
         served.row_of_values({})  # works out the columns, so that a version that can't be fed is refused here
         return served
+
+    def _note_files(self, model: ModelRef) -> dict[str, bytes]:
+        return model_files.note_model_files(model_files.read_verified(self._settings, model))
 
 
 def _fallback(version: ServedVersion) -> ServedVersion | None:

@@ -5,17 +5,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Literal
 
 from data_pipeline.features import kernel
-from data_pipeline.notes.deidentification.deidentifier import Deidentifier
-from mediscale.core.errors import InputError, MediscaleError, failure_location
+from mediscale.core.errors import InputError, MediscaleError, RemoteError, failure_location
 from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.tabular import Scored
 from serving import schemas
 from serving.log.logged_answers import Prediction
 from serving.requests.request import Values
+from serving.risk.note_reader import Readings
 from serving.risk.patient_records import PatientRecord
 from serving.risk.served import Floats, ServedVersion, ServedVersions
 from serving.schemas import (
@@ -42,25 +41,22 @@ def of_values(
     served: ServedVersions,
     prediction_id: str,
     now: datetime,
-    deidentifier: Deidentifier,
+    readings: Readings,
     fall_back: FallBack,
 ) -> tuple[Answer, list[Prediction]]:
     """Every served task's risk from plain values and a note; tasks may know different inputs.
 
-    Identifiers in the note are replaced, as in all notes that models are trained on. ``fall_back`` gives what answers
-    in the place of a version that fails.
+    ``readings`` are what the versions that read notes made of the note, and ``fall_back`` gives what answers in the
+    place of a version that fails.
 
     Raises:
         InputError: nothing that was given is an input of any of them.
     """
-    of_request, text = frozenset(request.given), _readable(request.note, served)
-    whole = text == request.note
-    if text is not None and any(version.predictor.reader for version in served.values()):
-        text = deidentifier.deidentify(_NOBODY, [text], [now])[0].text
+    of_request = frozenset(request.given)
     risks, logged, without = [], [], dict(served.unserved)
 
     def by(version: ServedVersion) -> _Answered | None:
-        note = _read_text(version, text, whole)
+        note = _read_text(version, request.note, readings)
         if note.margin is None and of_request.isdisjoint(version.predictor.spec.plain_inputs):
             return None
         row = version.row_of_values(request.given)
@@ -179,10 +175,6 @@ def _unusual(version: ServedVersion, values: Mapping[str, float]) -> tuple[Unusu
     return tuple(schemas.unusual_value(name, *ranges[name]) for name in outside)
 
 
-_NOBODY = 0
-"""The number by which the surrogates of a request's note are chosen, as it does not say of whom it is."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Note:
     """What a version made of a note: its margin, and what is told of it."""
@@ -191,23 +183,16 @@ class _Note:
     use: NoteUse | None = None
 
 
-def _readable(text: str | None, served: Mapping[TaskName, ServedVersion]) -> str | None:
-    """The beginning of a note that the served versions read, so that nothing works on more; it ends between words."""
-    readers = [version.predictor.reader for version in served.values()]
-    most = max((reader.characters for reader in readers if reader), default=0)
-    if text is None or len(text) <= most:
-        return text
-    start = len(text) - len(text.lstrip())
-    return text[start : start + most + 1].rsplit(maxsplit=1)[0]
-
-
-def _read_text(version: ServedVersion, text: str | None, whole: bool) -> _Note:
+def _read_text(version: ServedVersion, text: str | None, readings: Readings) -> _Note:
     reader = version.predictor.reader
     if text is None:
         return _Note()
     if reader is None:
         return _Note(use=NoteUse("not read", 0))
-    return _read_notes(version, (reader.tokens(text),), whole)
+    reading = readings[reader]
+    if isinstance(reading, RemoteError):
+        raise reading
+    return _note(reading.margin, reading.tokens, reading.whole)
 
 
 def _read_known(version: ServedVersion, notes: Mapping[str, Sequence[Tokens]]) -> _Note:
@@ -216,19 +201,15 @@ def _read_known(version: ServedVersion, notes: Mapping[str, Sequence[Tokens]]) -
     if reader is None:
         return _Note()
     mine = notes.get(reader.spec.tokenizer, ())
-    unread = not mine and any(notes.values())
-    return _Note(use=NoteUse("not read", 0)) if unread else _read_notes(version, mine)
-
-
-def _read_notes(version: ServedVersion, notes: Sequence[Tokens], whole: bool = True) -> _Note:
-    reader = version.predictor.reader
-    written = sum(map(len, notes))
-    if reader is None or not written:
-        return _Note()
-    windows = reader.windows(notes)
+    if not mine and any(notes.values()):
+        return _Note(use=NoteUse("not read", 0))
+    written, windows = sum(map(len, mine)), reader.windows(mine)
     tokens = sum(map(len, windows))
-    used: Literal["read", "read in part"] = "read" if whole and tokens == written else "read in part"
-    return _Note(float(reader.margins([windows])[0]), NoteUse(used, tokens))
+    return _note(float(reader.margins([windows])[0]), tokens, tokens == written) if written else _Note()
+
+
+def _note(margin: float | None, tokens: int, whole: bool) -> _Note:
+    return _Note() if margin is None else _Note(margin, NoteUse("read" if whole else "read in part", tokens))
 
 
 def _risk(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from data_pipeline.notes.deidentification.deidentifier import Deidentifier
+from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_spec import PredictorSpec
@@ -13,9 +13,10 @@ from serving.metrics.prometheus_metrics import Metrics
 from serving.pools import Pool
 from serving.requests.fhir_bundle import Bundle
 from serving.requests.request import Patient, Values
-from serving.risk import patient_records, responses
+from serving.risk import note_reader, patient_records, responses
 from serving.risk.challengers import Challengers, Computed
 from serving.risk.models import Predictors
+from serving.risk.note_reader import Readings, ServedReader
 from serving.risk.patient_records import PatientRecord, Patients
 from serving.risk.served import ServedVersion, ServedVersions
 from serving.traffic import arms
@@ -32,11 +33,11 @@ class Risks:
         next_id: Callable[[], str],
         clock: Callable[[], datetime],
         pools: tuple[Pool, Pool],
-        deidentifier: Deidentifier,
         metrics: Metrics,
     ) -> None:
         """``pools`` are those of the notes and of the lake's patients."""
-        self._splits, self._next_id, self._deidentifier = predictors.splits, next_id, deidentifier
+        self._splits, self._next_id = predictors.splits, next_id
+        self._deidentifier = deidentifiers.configured(settings)
         self._patients = Patients(settings, predictors.dataset)
         self._notes, self._records = pools
         self._challengers, self._metrics = Challengers(predictors.splits, metrics, clock), metrics
@@ -62,8 +63,9 @@ class Risks:
     ) -> Computed:
         """The answer of the served versions alone, and its log rows, which have no arm."""
         if isinstance(request, Values):
-            work = partial(self._of_values, request, self._next_id(), now, served)
-            return work() if request.note is None else await self._notes.run(work)
+            reading = partial(self._readings, request, now, served)
+            readings = {} if request.note is None else await self._notes.run(reading)
+            return self._of_values(request, self._next_id(), now, served, readings)
 
         def of_patient() -> Computed:
             record = self._record(request, served.values())
@@ -81,7 +83,7 @@ class Risks:
         """The answer and its log rows for a patient for whom other versions are drawn, too."""
         prediction_id = self._next_id()
         if isinstance(request, Values):
-            of = partial(self._of_values, request, prediction_id, now)
+            of = partial(self._of_values_with_note, request, prediction_id, now)
         else:
             versions = (*served.values(), *(split.version for split in drawn))
             record = await self._records.run(partial(self._record, request, versions))
@@ -92,9 +94,27 @@ class Risks:
         )
 
     def _of_values(
+        self,
+        request: Values,
+        prediction_id: str,
+        now: datetime,
+        served: ServedVersions,
+        readings: Readings,
+    ) -> Computed:
+        return responses.of_values(request, served, prediction_id, now, readings, self._fall_back)
+
+    def _of_values_with_note(
         self, request: Values, prediction_id: str, now: datetime, served: ServedVersions
     ) -> Computed:
-        return responses.of_values(request, served, prediction_id, now, self._deidentifier, self._fall_back)
+        return self._of_values(request, prediction_id, now, served, self._readings(request, now, served))
+
+    def _readings(self, request: Values, now: datetime, served: ServedVersions) -> Readings:
+        """What those of the versions that read notes make of the request's."""
+        readers = [version.predictor.reader for version in served.values()]
+        served_readers = [reader for reader in readers if isinstance(reader, ServedReader)]
+        if request.note is None or not served_readers:
+            return {}
+        return note_reader.read(served_readers, request.note, self._deidentifier, now)
 
     def _of_record(
         self, record: PatientRecord, prediction_id: str, now: datetime, served: ServedVersions

@@ -1,13 +1,13 @@
 """``POST /analyze``: the typed fields of one clinical note, each with the place that supports it."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import Field
 
 from data_pipeline.notes.analysis import NoteAnalysis
 from serving import schemas
-from serving.language_schemas import StrictRequest, Written
+from serving.language_schemas import AnalyzeRequest
 from serving.refusals import answered, read_body
 from serving.requests import json_body
 from serving.schemas import Problem
@@ -24,12 +24,6 @@ NOTICE = (
     "Read from the note by rules, which miss things and mistake others: they do not replace clinical judgement, and no "
     "care may be given or withheld on these fields alone."
 )
-
-
-class AnalyzeRequest(StrictRequest):
-    """A clinical note; nothing of it is kept."""
-
-    clinical_note: Written = Field(min_length=1, max_length=schemas.NOTE_CHARACTERS)
 
 
 class AnalyzedNote(NoteAnalysis):
@@ -91,7 +85,8 @@ def router(service: Service) -> APIRouter:
 
 async def _answer(service: Service, request: Request, principal: Principal) -> Response:
     requester = auth.requester(request, principal)
-    body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), AnalyzeRequest)
-    prediction_id, analysis = await service.analyze(body.clinical_note, requester)
+    body = await read_body(request, BODY_BYTES, TOO_LARGE)
+    note = (await service.parsed(partial(json_body.parse, shape=AnalyzeRequest), body)).clinical_note
+    prediction_id, analysis = await service.analyze(note, requester)
     content = AnalyzedNote(prediction_id=prediction_id, **dict(analysis)).model_dump_json()
     return Response(content, media_type="application/json")

@@ -6,6 +6,7 @@ calls (``promotion.prior_evaluations``), and the report says it.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ from mediscale.core.stage import SPARK, Stage
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from mediscale.inference.model_spec import PredictorSpec
+from mediscale.inference.notes import NoteReader
 from mediscale.inference.points import PointsScore
 from mediscale.inference.tabular import Predictor
 from mediscale.storage import registry
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 
     Windows = Sequence[Sequence[Tokens]]
 
-_NOTE_THREADS = 2
+_reader_of = partial(NoteReader, threads=2)
 _PLAIN: tuple[tuple[str, ...], ...] = (
     ("age", "systolic_blood_pressure"),
     (
@@ -118,7 +120,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
 
 
 def _judge(params: Params, settings: Settings, key: str) -> Evidence:
-    judged = tabular.load(settings, params.model, params.task, _NOTE_THREADS)
+    judged = tabular.load(settings, params.model, params.task, _reader_of)
     spec = judged.spec
     rows = training_examples.load(settings, params.training_set, "held_out", spec.features)
     if not len(rows):
@@ -263,7 +265,7 @@ def _plain_inputs(judged: Predictor, held_out: Performance) -> Iterator[PlainInp
 def _comparison(params: Params, settings: Settings, held_out: Performance) -> Comparison | None:
     if params.incumbent is None:
         return None
-    served = tabular.load(settings, params.incumbent, params.task, _NOTE_THREADS)
+    served = tabular.load(settings, params.incumbent, params.task, _reader_of)
     missing = set(served.spec.features) - training_examples.columns(settings, params.training_set)
     unread = served.reader is not None and _readable(params, settings, served) is None
     if missing or unread:

@@ -7,11 +7,10 @@ import pytest
 from pydantic import BaseModel
 
 from mediscale.core.errors import InputError
-from serving.language_schemas import GenerateRequest
+from serving.language_schemas import AnalyzeRequest, GenerateRequest
 from serving.log.feedback import FeedbackRequest
 from serving.openai_schemas import ChatRequest, CompletionRequest
 from serving.requests import json_body
-from serving.routes.analyze import AnalyzeRequest
 
 ASSISTANT = {"role": "assistant", "content": "The kidney"}
 BLANK = {"role": "user", "content": " "}

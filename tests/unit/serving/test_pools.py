@@ -1,5 +1,4 @@
 import asyncio
-import os
 import threading
 import time
 
@@ -25,14 +24,3 @@ def test_what_is_more_than_the_pool_takes_is_refused_at_once_and_the_rest_is_don
 
     asyncio.run(ask())
     pool.close()
-
-
-def test_threads_that_give_way_have_a_lower_priority_than_those_that_answer() -> None:
-    def priority() -> int:
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-    equal, lower = Pool("tokens", threads=1, most=1), Pool("clinical notes", threads=1, most=1, niceness=3)
-    assert asyncio.run(equal.run(priority)) == priority()
-    assert asyncio.run(lower.run(priority)) == min(priority() + 3, 19)
-    equal.close()
-    lower.close()

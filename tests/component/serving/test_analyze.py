@@ -1,7 +1,5 @@
 """``POST /analyze``: typed fields of a note, logged without the note."""
 
-import os
-import threading
 from typing import Any
 
 import pytest
@@ -55,22 +53,6 @@ def test_a_note_is_analysed_logged_and_not_kept(settings: Settings, promote: Any
     for where in (str(row), caplog.text, refused.text, numbers):
         assert "Quillfeather" not in where
         assert "cough" not in where
-
-
-def test_a_note_is_read_by_a_thread_that_gives_way_to_those_that_answer(
-    settings: Settings, promote: Any
-) -> None:
-    promote("mortality")
-    log = PredictionLog(settings, "synthetic")
-    with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:
-        client.post("/analyze", json={"clinical_note": NOTE})
-        priorities = {
-            thread.name: os.getpriority(os.PRIO_PROCESS, thread.native_id)
-            for thread in threading.enumerate()
-            if thread.native_id is not None
-        }
-    [reads] = [priority for name, priority in priorities.items() if name.startswith("clinical-notes")]
-    assert reads > priorities["MainThread"] == priorities["prediction-log"]
 
 
 @pytest.mark.parametrize("body", [{}, {"note": "x"}, {"clinical_note": 5}, {"clinical_note": "x", "more": 1}])
