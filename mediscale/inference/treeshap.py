@@ -67,17 +67,14 @@ class TreeEnsemble:
         ``row`` holds the features in the model's order, NaN where missing. Compared as float32, as XGBoost does.
         """
         values = row.astype(np.float32)
-        missing = np.isnan(values)
         # A missing value goes the node's default way: -inf is below every threshold, +inf below none.
-        both = np.concatenate((values, values))
-        both[: self.n_features][missing] = np.inf
-        both[self.n_features :][missing] = -np.inf
+        both = np.concatenate((np.fmin(values, np.inf), np.fmax(values, -np.inf)))
         met = both.take(self._source) < self._threshold
         outcome = np.packbits(met, bitorder="little")
-        where = self._entry_start + outcome.take(self._entry_branch)
+        added = self._table.take(self._branch_start + outcome, axis=0)
         contributions = np.zeros(self.n_features)
         if len(self._used):
-            contributions[self._used] = np.add.reduceat(self._table.take(where), self._feature_start)
+            contributions[self._used] = np.add.reduceat(added.take(self._entry), self._feature_start)
         return contributions
 
     def _read_leaves(self, trees: Sequence[Mapping[str, Any]]) -> None:
@@ -114,14 +111,15 @@ class TreeEnsemble:
         self._threshold = np.where(nodes < 0, nothing_is_below, threshold[nodes])
 
     def _order_by_feature(self, branches: "_Branches") -> None:
-        """Lays the tables out so that a row's contributions are sums over neighbouring entries."""
-        branch, place = np.nonzero(branches.features >= 0)
-        order = np.argsort(branches.features[branch, place], kind="stable")
-        branch, place = branch[order], place[order]
-        self._entry_branch: Indices = branch
-        self._entry_start: Indices = np.arange(len(branch)) * branches.tables.shape[2]
-        self._table: Floats = branches.tables[branch, place].ravel()
-        self._used, self._feature_start = np.unique(branches.features[branch, place], return_index=True)
+        """Lays the tables out so that what a branch adds to its features lies together, in a line or two of the
+        processor's cache, and a row's contributions are sums over neighbours once these entries are in order."""
+        count, width, outcomes = branches.tables.shape
+        self._table: Floats = branches.tables.transpose(0, 2, 1).reshape(-1, width)
+        self._branch_start: Indices = np.arange(count) * outcomes
+        features = branches.features.ravel()
+        entries = np.flatnonzero(features >= 0)
+        self._entry: Indices = entries[np.argsort(features[entries], kind="stable")]
+        self._used, self._feature_start = np.unique(features[self._entry], return_index=True)
 
 
 def _checked(model: Mapping[str, Any]) -> Mapping[str, Any]:
