@@ -19,15 +19,18 @@ from data_pipeline.ingest.timestamps import LONGEST
 from mediscale.core.concepts import CONCEPTS, SCORE, Concept
 from mediscale.core.errors import InputError
 from mediscale.core.tables import EVENTS
+from serving.schemas import ADULT
 
 LOINC = "http://loinc.org"
 INPATIENT = frozenset({"IMP", "ACUTE", "NONAC"})
 """Classes of an Encounter that are a stay in hospital."""
 OBSERVATION_CLASS = "OBSENC"
-_NOT_SAID = frozenset({"entered-in-error", "cancelled", "unknown", "registered"})
-"""States of an Observation that hold no result."""
+_SAID = frozenset({"preliminary", "final", "amended", "corrected", "appended"})
+"""States of an Observation that hold a result."""
 _NOT_HELD = frozenset({"planned", "cancelled", "entered-in-error", "discontinued"})
 """States of an Encounter that was no stay."""
+_OVER = frozenset({"finished", "discharged", "completed"})
+"""States of an Encounter that has ended."""
 _DESTINATIONS = {
     "home": "HOME", "alt-home": "HOME", "hosp": "HOSPICE", "other-hcf": "TRANSFER", "exp": "DIED",
     "aadvice": "AMA", "snf": "FACILITY", "rehab": "FACILITY", "long": "FACILITY", "psy": "FACILITY", "oth": "OTHER",
@@ -54,6 +57,10 @@ _FACTORS = {
 _FAHRENHEIT = frozenset({"[degF]", "F", "°F"})
 
 _BY_LOINC = {concept.loinc: concept for concept in CONCEPTS}
+_SYSTOLIC, _DIASTOLIC = (
+    next(concept.code for concept in CONCEPTS if concept.name == f"{which}_blood_pressure")
+    for which in ("systolic", "diastolic")
+)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})")
 _DATE = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:T.*)?)?)?")
 _LONG_AGO = datetime(1850, 1, 1)
@@ -107,11 +114,13 @@ def read(content: Resource, prediction_time: datetime | None = None) -> Bundle:
     names = {where, f"Patient/{patient.get('id')}"} - {"", "Patient/None"}
     unused: Counter[str] = Counter()
     facts, encounter = [*_noted(_demographics(patient), unused)], None
-    latest = datetime.min
+    latest, differing = datetime.min, _differing(resources)
     for number, (at, resource) in enumerate(resources):
         kind = str(resource.get("resourceType"))
-        _check_subject(resource, names)
-        if kind == "Encounter":
+        _check_subject(resource, names, patient)
+        if _reference("", resource) in differing:
+            unused[f"{kind}s whose id stands twice in the Bundle, with other content"] += 1
+        elif kind == "Encounter":
             own = list(_noted(_visit(resource, number + 1), unused))
             facts += own
             if own and own[0].time >= latest and own[0].code.startswith("HOSPITAL_ADMISSION"):
@@ -120,6 +129,7 @@ def read(content: Resource, prediction_time: datetime | None = None) -> Bundle:
             facts += _noted(_measurements(resource, unused), unused)
         elif kind != "Patient":
             unused[f"{kind[:40] if kind.isalpha() else 'unnamed'} resources, which no model reads here"] += 1
+    facts = [*_agreeing(facts, unused)]
     reasons = tuple(f"{n} {reason}" for reason, n in sorted(unused.items()))
     reference = f"Patient/{patient['id']}" if patient.get("id") else where or "Patient/unknown"
     return Bundle(reference, encounter, _events(facts), prediction_time, reasons)
@@ -144,17 +154,68 @@ def _reference(url: str, resource: Resource) -> str | None:
     return f"{resource['resourceType']}/{resource['id']}" if resource.get("id") else url or None
 
 
-def _check_subject(resource: Resource, names: set[str]) -> None:
+def _differing(resources: list[tuple[str, Resource]]) -> set[str]:
+    """References of Encounters and Observations that stand in the bundle more than once and differ."""
+    first: dict[str, Resource] = {}
+    differing = set()
+    for _, resource in resources:
+        if resource.get("resourceType") in ("Encounter", "Observation") and resource.get("id"):
+            reference = f"{resource['resourceType']}/{resource['id']}"
+            if first.setdefault(reference, resource) != resource:
+                differing.add(reference)
+    return differing
+
+
+def _check_subject(resource: Resource, names: set[str], patient: Resource) -> None:
     """Refuses a resource about another patient: a sender who mixes two patients up would get one risk for both."""
     subject = resource.get("subject")
     reference = subject.get("reference") if isinstance(subject, dict) else subject
     if reference is None:
+        if isinstance(subject, dict) and not _is_identified(subject.get("identifier"), patient):
+            raise InputError(
+                f"A resource ({resource.get('resourceType')}) of the Bundle names its patient by an identifier that "
+                "the Patient does not have."
+            )
         return
     if not isinstance(reference, str):
         raise InputError("A subject in the Bundle is no reference to a Patient.")
+    reference, *_ = reference.partition("/_history/")
     if reference not in names and not any(reference.endswith(f"/{name}") for name in names if name):
         kind = resource.get("resourceType")
         raise InputError(f"A resource ({kind}) of the Bundle is about another patient than its Patient.")
+
+
+def _is_identified(identifier: object, patient: Resource) -> bool:
+    """Whether an identifier in place of a reference is one of the Patient's; true where there is none."""
+    if not isinstance(identifier, dict) or identifier.get("value") is None:
+        return True
+    own = patient.get("identifier")
+    same = ("value", "system") if identifier.get("system") is not None else ("value",)
+    return any(
+        isinstance(one, dict) and all(one.get(key) == identifier[key] for key in same)
+        for one in (own if isinstance(own, list) else [])
+    )
+
+
+def _agreeing(facts: Sequence[_Fact], unused: Counter[str]) -> Iterator[_Fact]:
+    """The facts without those that can't be true together: an age that nobody reaches, pressures swapped."""
+    admitted = [fact.time for fact in facts if fact.code.startswith("HOSPITAL_ADMISSION")]
+    oldest = min(admitted, default=datetime.max)
+    lowest: dict[datetime, float] = {}
+    highest: dict[datetime, float] = {}
+    for fact in facts:
+        if fact.code == _SYSTOLIC and fact.value is not None:
+            lowest[fact.time] = min(fact.value, lowest.get(fact.time, math.inf))
+        if fact.code == _DIASTOLIC and fact.value is not None:
+            highest[fact.time] = max(fact.value, highest.get(fact.time, -math.inf))
+    for fact in facts:
+        pressure = fact.code in (_SYSTOLIC, _DIASTOLIC)
+        if pressure and lowest.get(fact.time, math.inf) < highest.get(fact.time, -math.inf):
+            unused["blood pressures of a moment at which the systolic is below the diastolic"] += 1
+        elif fact.code == "MEDS_BIRTH" and oldest < datetime.max and oldest.year - fact.time.year > ADULT[1]:
+            unused[f"births more than {ADULT[1]:g} years before the admission"] += 1
+        else:
+            yield fact
 
 
 def _noted(facts: Iterator[_Fact], unused: Counter[str]) -> Iterator[_Fact]:
@@ -179,7 +240,10 @@ def _demographics(patient: Resource) -> Iterator[_Fact]:
             raise _Unused("deaths before the birth")
         if at:
             yield _Fact("MEDS_DEATH", at, at)
-    if (died and (not isinstance(died, str) or at is None)) or patient.get("deceasedBoolean") is True:
+    if (died and (not isinstance(died, str) or at is None)) or patient.get("deceasedBoolean") not in (
+        None,
+        False,
+    ):
         raise _Unused("deaths without a time")
     if patient.get("birthDate") and not born:
         raise _Unused("births without a date such as 1950-06-01")
@@ -214,6 +278,8 @@ def _visit(encounter: Resource, visit: int) -> Iterator[_Fact]:
         raise _Unused("Encounters without the time of admission (period.start, with an offset)")
     if ended is not None and not begun <= ended <= begun + LONGEST:
         raise _Unused("Encounters that end before they begin, or over ten years later")
+    if ended is None and str(encounter.get("status")) in _OVER:
+        raise _Unused("Encounters that are over, without the time of discharge (period.end, with an offset)")
     urgency = _PRIORITIES.get(next(_codes(encounter.get("priority")), ("", ""))[1], "OTHER")
     admission = "OBSERVATION" if kind == OBSERVATION_CLASS else urgency
     yield _Fact(f"HOSPITAL_ADMISSION//{admission}", begun, begun, visit=visit)
@@ -234,7 +300,7 @@ def _class(encounter: Resource) -> str:
 
 
 def _measurements(observation: Resource, unused: Counter[str]) -> Iterator[_Fact]:
-    if str(observation.get("status")) in _NOT_SAID:
+    if str(observation.get("status")) not in _SAID:
         raise _Unused("Observations that hold no result (status)")
     period = observation.get("effectivePeriod")
     of_period = period.get("end") or period.get("start") if isinstance(period, dict) else None
@@ -247,7 +313,10 @@ def _measurements(observation: Resource, unused: Counter[str]) -> Iterator[_Fact
         raise _Unused("Observations whose LOINC code no model reads")
     if at is None:
         raise _Unused("Observations without an effective time with an hour and an offset")
-    available = max(at, _time(observation.get("issued")) or at)
+    issued = _time(observation.get("issued"))
+    if issued is None and observation.get("issued") is not None:
+        raise _Unused("Observations whose time of issue has no hour or no offset")
+    available = max(at, issued or at)
     for part, concept in concepts:
         try:
             yield _Fact(concept.code, at, available, _quantity(part, concept))
@@ -256,17 +325,15 @@ def _measurements(observation: Resource, unused: Counter[str]) -> Iterator[_Fact
 
 
 def _concept(part: Resource) -> Concept | None:
-    return next(
-        (
-            _BY_LOINC[code]
-            for system, code in _codes(part.get("code"))
-            if system == LOINC and code in _BY_LOINC
-        ),
-        None,
-    )
+    named = {code for system, code in _codes(part.get("code")) if system == LOINC and code in _BY_LOINC}
+    if len(named) > 1:
+        raise _Unused("Observations whose LOINC codes name two values")
+    return _BY_LOINC[named.pop()] if named else None
 
 
 def _quantity(part: Resource, concept: Concept) -> float:
+    if part.get("dataAbsentReason") is not None:
+        raise _Unused(f"Observations of {concept.name} that say why there is no value")
     quantity = part.get("valueQuantity")
     value = quantity.get("value") if isinstance(quantity, dict) else None
     if not isinstance(quantity, dict) or isinstance(value, bool) or not isinstance(value, int | float):

@@ -119,7 +119,10 @@ async def _assessments(service: Service, request: Request, principal: Principal)
     body = await read_body(request, BODY_BYTES, TOO_LARGE, query=("prediction_time",))
     time = _query_time(request)
     bundle = await service.read(partial(_read_bundle, body, time))
-    answer = await service.answer(bundle, auth.requester(request, principal))
+    try:
+        answer = await service.answer(bundle, auth.requester(request, principal))
+    except InputError as reason:
+        raise InputError(_with_what_was_unused(reason, bundle.unused)) from None
     content = risk_assessment.bundle(
         answer, {"reference": bundle.patient}, bundle.encounter, bundle.unused, service.clock()
     )
@@ -159,9 +162,14 @@ async def _cards(service: Service, request: Request, principal: Principal) -> Re
         InputError,
         NotFoundError,
     ) as reason:  # of this patient: a card says so, and nothing breaks in the EHR
-        return JSONResponse({"cards": [_without_risk(str(reason))]})
+        return JSONResponse({"cards": [_without_risk(_with_what_was_unused(reason, unused))]})
     base = str(request.base_url)
     return JSONResponse({"cards": [_card(answer, risk, unused, base) for risk in answer.predictions]})
+
+
+def _with_what_was_unused(reason: Exception, unused: tuple[str, ...]) -> str:
+    """Why there is no risk, with what was not used: mostly an Encounter, without which nobody was admitted."""
+    return f"{reason} Not used: {'; '.join(unused)}." if unused else str(reason)
 
 
 def _read_hook(body: bytes) -> Bundle | Patient:

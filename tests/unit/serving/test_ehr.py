@@ -165,10 +165,35 @@ def test_answers_are_valid_fhir_with_provenance_and_the_notice(client: TestClien
         ),
         (observation("99999-9", 61, "/min", hours(3)), "whose LOINC code no model reads"),
         ({"resourceType": "MedicationRequest"}, "1 MedicationRequest resources, which no model reads"),
-        ({**ENCOUNTER, "class": {"code": "AMB"}}, "Encounters that are no stay in hospital"),
+        ({**ENCOUNTER, "id": "clinic", "class": {"code": "AMB"}}, "Encounters that are no stay in hospital"),
         (stay("cancelled", -24 * 60, -24 * 58), "1 Encounters that did not take place (status)"),
         (stay("entered-in-error", -1, 50), "1 Encounters that did not take place (status)"),
         (stay("finished", -48, -72), "1 Encounters that end before they begin"),
+        (
+            {**ENCOUNTER, "id": "other", "period": {"start": utc(hours(-72))}},
+            "1 Encounters that are over, without the time of discharge",
+        ),
+        (
+            observation("2160-0", 3, "mg/dL", hours(3), status="Final "),
+            "1 Observations that hold no result (status)",
+        ),
+        (
+            {k: v for k, v in observation("2160-0", 3, "mg/dL", hours(3)).items() if k != "status"},
+            "1 Observations that hold no result (status)",
+        ),
+        (
+            observation("2160-0", 3, "mg/dL", hours(3), dataAbsentReason={"coding": [{"code": "error"}]}),
+            "1 Observations of creatinine that say why there is no value",
+        ),
+        (
+            observation("2160-0", 3, "mg/dL", hours(3)) | {"issued": "yesterday"},
+            "1 Observations whose time of issue has no hour or no offset",
+        ),
+        (
+            observation("2160-0", 3, "mg/dL", hours(3))
+            | {"code": {"coding": [{"system": LOINC, "code": code} for code in ("2160-0", "8867-4")]}},
+            "1 Observations whose LOINC codes name two values",
+        ),
         (
             stay("finished", -24 * 4000, -48),
             "1 Encounters that end before they begin, or over ten years later",
@@ -206,6 +231,9 @@ def test_the_parts_of_a_panel_are_read_each_by_itself(client: TestClient) -> Non
     )
     assert " systolic_blood_pressure" not in missing
     assert " diastolic_blood_pressure" in missing
+    swapped = client.post(at(hours(24)), json=bundle(pressure(70, 120))).json()
+    assert "2 blood pressures of a moment at which the systolic is below the diastolic" in str(swapped)
+    assert risks(swapped) == risks(client.post(at(hours(24)), json=bundle()).json())
 
 
 @pytest.mark.parametrize(
@@ -222,6 +250,24 @@ def test_the_parts_of_a_panel_are_read_each_by_itself(client: TestClient) -> Non
             bundle(observation("8867-4", 61, "/min", hours(3), subject={"reference": 7})),
             "no reference to a Patient",
         ),
+        (
+            bundle(observation("8867-4", 61, "/min", hours(3), subject={"identifier": {"value": "another"}})),
+            "an identifier that the Patient does not have",
+        ),
+        (
+            {
+                "resourceType": "Bundle",
+                "entry": [{"resource": PATIENT}, {"resource": {**ENCOUNTER, "class": {"code": "imp"}}}],
+            },
+            "Not used: 1 Encounters that are no stay in hospital (class IMP, ACUTE or NONAC).",
+        ),
+        (
+            {
+                "resourceType": "Bundle",
+                "entry": [{"resource": {**PATIENT, "birthDate": "1757-06-01"}}, {"resource": ENCOUNTER}],
+            },
+            "Not used: 1 births more than 120 years before the admission.",
+        ),
         (bundle(without="Encounter"), "had not been admitted by that time"),
         ({"resourceType": "Bundle", "entry": [{}]}, "Entry 1 of the Bundle holds no resource"),
     ],
@@ -235,10 +281,36 @@ def test_a_wrong_bundle_is_refused_in_one_sentence_that_repeats_no_identifier(
     assert SECRET not in answer.text
 
 
+def test_a_resource_that_stands_twice_counts_once_and_not_at_all_where_it_differs(client: TestClient) -> None:
+    one, other = ({**observation("8867-4", value, "/min", hours(6)), "id": "o"} for value in (61, 180))
+    once, twice, differing = (
+        client.post(at(hours(24)), json=bundle(*more)).json() for more in ((one,), (one, one), (one, other))
+    )
+    assert risks(once) == risks(twice)
+    assert risks(differing) == risks(client.post(at(hours(24)), json=bundle()).json())
+    assert "2 Observations whose id stands twice in the Bundle, with other content" in str(differing)
+
+
+def test_a_subject_may_be_named_by_version_or_by_identifier(client: TestClient) -> None:
+    patient = {**PATIENT, "identifier": [{"system": "urn:mrn", "value": "7"}]}
+    subjects = (
+        {"reference": f"Patient/{SECRET}/_history/3"},
+        {"identifier": {"system": "urn:mrn", "value": "7"}},
+    )
+    resources = [
+        patient,
+        ENCOUNTER,
+        *(observation("8867-4", 61, "/min", hours(3), subject=one) for one in subjects),
+    ]
+    content = {"resourceType": "Bundle", "entry": [{"resource": one} for one in resources]}
+    assert client.post(at(hours(24)), json=content).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("patient", "said"),
     [
         ({"deceasedBoolean": True}, "1 deaths without a time"),
+        ({"deceasedBoolean": "true"}, "1 deaths without a time"),
         ({"deceasedDateTime": "last spring"}, "1 deaths without a time"),
         ({"birthDate": "12345-01-01"}, "1 births without a date such as 1950-06-01"),
     ],
