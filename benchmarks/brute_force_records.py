@@ -130,7 +130,7 @@ class Declared:
 
         ``text`` is the result as written, ``raw`` the number beside it.
         """
-        if item.upper() not in self.items or any(fnmatch.fnmatchcase(text.upper(), v) for v in self.void):
+        if item.upper() not in self.items or any(_voids(text.upper(), v) for v in self.void):
             return None
         name, units = self.items[item.upper()]
         concept, bound = by_name()[name], BOUND.fullmatch(text.upper())
@@ -143,6 +143,14 @@ class Declared:
         if bound and not _telling(bound[1][0] in "<L", value, concept.normal):
             return None
         return name, value
+
+
+def _voids(text: str, pattern: str) -> bool:
+    """Whether a text is a pattern whose first word, where anything may stand before it, nothing denies."""
+    denied = any(
+        f"{word}{pattern.strip('*')}" in text for word in ("NOT ", "NO ", "NON-", "NEVER ", "WITHOUT ")
+    )
+    return fnmatch.fnmatchcase(text, pattern) and not (pattern.startswith("*") and denied)
 
 
 def _telling(below: bool, value: float, normal: tuple[float, float] | None) -> bool:

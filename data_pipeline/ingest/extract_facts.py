@@ -240,7 +240,7 @@ def _fact(source: Source, dataset: str, name: str, fact_name: str, fact: Fact, n
     dated = f"time >= timestamp_ntz'{YEARS[0]}-01-01' and time < timestamp_ntz'{YEARS[1]}-01-01'"
     return f"""
         select {SUBJECT} as subject_id, if({dated}, time, null) as time, code, numeric_value, text_value,
-          if({dated} and known is not null, greatest(time, known), null) as available_time,
+          if({dated} and known >= time - interval {LONGEST.days} days, greatest(time, known), null) as available_time,
           {VISIT} as visit_id, unit, '{name}' as source,
           if(({fact.event}) is null, null, xxhash64('{dataset}', '{name}', '{fact_name}', {fact.event}{treatment}))
             as event_id, false as retracted,
@@ -287,7 +287,7 @@ def _unpivoted(table: SourceTable, columns: Sequence[str]) -> str:
 def _number(fact: Fact) -> tuple[str, str, str, str]:
     """The expressions of a fact's number, of the text that holds it, of its bound, and of whether the row voids it.
 
-    A number of which two columns tell differently is none.
+    A number of which two columns tell differently, also where one of them is a bound, is none.
     """
     value = fact.value or "cast(null as double)"
     own_text = "column_text" if fact.value == "column_value" else f"raw_{fact.value}"
@@ -297,7 +297,9 @@ def _number(fact: Fact) -> tuple[str, str, str, str]:
         return value, written, "cast(null as string)", void
     result = fact.result
     own = f"if(abs(({value}) - {result}_number) > abs({value}) / 1000, null, coalesce({value}, {result}_number))"
-    number = f"if({result}_bound is null, {own}, {result}_number)"
+    beyond = f"({result}_bound = '<' and ({value}) > {result}_number + abs({result}_number) / 1000)"
+    beyond += f" or ({result}_bound = '>' and ({value}) < {result}_number - abs({result}_number) / 1000)"
+    number = f"if({result}_bound is null, {own}, if({beyond}, null, {result}_number))"
     return number, f"coalesce({written}, {result})", f"{result}_bound", f"({result}_void or {void})"
 
 

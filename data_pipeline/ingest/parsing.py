@@ -109,6 +109,23 @@ def matching(column: pa.Array, patterns: Sequence[str]) -> pa.Array:
     return map_distinct(column, matcher(patterns), pa.bool_())
 
 
+def voiding(column: pa.Array, patterns: Sequence[str]) -> pa.Array:
+    """Whether each text is one of the patterns, in which a word after ``*`` is a whole one that nothing denies.
+
+    >>> texts = pa.array(["4.1 (HEMOLYZED)", "Not hemolyzed", "unclotted"])
+    >>> voiding(texts, ["*hemolyzed*", "*clotted*"]).to_pylist()
+    [True, False, False]
+    """
+    folded = (re.escape(fold(pattern).upper()) for pattern in patterns)
+    undenied = (_BEFORE_A_WORD.sub(lambda _: _UNDENIED, pattern).replace(r"\*", ".*") for pattern in folded)
+    compiled = re.compile("|".join(undenied) if patterns else r"(?!)", re.DOTALL)
+    return map_distinct(column, lambda text: compiled.fullmatch(fold(text).upper()) is not None, pa.bool_())
+
+
+_BEFORE_A_WORD = re.compile(r"\\\*(?=\w)")
+_UNDENIED = r".*(?<!\w)(?<!NOT )(?<!NO )(?<!NO LONGER )(?<!NON-)(?<!NEVER )(?<!WITHOUT )"
+
+
 def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
     """The test of ``matching``, for one text."""
     folded = (re.escape(fold(pattern).upper()).replace(r"\*", ".*") for pattern in patterns)
@@ -188,13 +205,17 @@ _VERSION = re.compile(r"(?:ICD ?-?)?0?(9|10)(?:\.0+)?(?: ?-?(?:CM|PCS))?")
 _SYSTEM = {("9", "diagnosis"): "ICD9CM", ("10", "diagnosis"): "ICD10CM", ("9", "procedure"): "ICD9PCS",
            ("10", "procedure"): "ICD10PCS"}  # fmt: skip
 _SPELLING = {
-    "ICD9CM": re.compile(r"([0-9]{3}|V[0-9]{2})\.?[0-9]{0,2}|E[0-9]{3}\.?[0-9]?|E[0-9]{2}\.[0-9]{1,2}"),
+    "ICD9CM": re.compile(
+        r"([0-9]{3}|V[0-9]{2})\.?[0-9]{0,2}|E[089][0-9]{2}\.?[0-9]?|E[089][0-9]\.[0-9]{1,2}"
+    ),
     "ICD10CM": re.compile(r"[A-Z][0-9][0-9AB]\.?[0-9A-Z]{0,4}"),
     "ICD9PCS": re.compile(r"[0-9]{2}\.?[0-9]{0,2}"),
     "ICD10PCS": re.compile(r"[0-9A-HJ-NP-Z]{7}"),
 }
-"""With the dot, where one is written: at another place it belongs to another system's code. Of ICD-9's E codes some
-exports put it after three characters, as of all codes."""
+"""With the dot, where one is written: at another place it belongs to another system's code.
+
+Of ICD-9's E codes some exports put it after three characters, as of all codes; none begins with 1 to 7: ``E11.9`` is
+diabetes by ICD-10."""
 _REMARK = re.compile(r"[0-9A-Z] +[A-Z]$")
 """A letter apart after a code says how sure it is: ``I50.9 A`` was ruled out."""
 _ZEROS = {"ICD9CM": 3, "ICD9PCS": 2}

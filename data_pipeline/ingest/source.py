@@ -13,8 +13,8 @@ declared under ``columns``; a value that cannot be read as its type is null ther
   nothing and is the same for every visit. What compares visits (readmission, earlier visits) or needs a calendar
   (``as_of``) is then refused.
 - ``complete``: each extract has every row, so what a later one lacks is retracted. Without it such rows stay.
-- ``null_words``, ``not_measured``: what is written for nothing, and texts (``*`` stands for anything) that void the
-  number beside them, such as the verbal coma score of a tube.
+- ``null_words``, ``not_measured``: what is written for nothing, and texts (``*`` stands for anything; the word
+  after it is a whole one that no "not" denies) that void the number beside them, as the verbal coma score of a tube.
 - ``assumptions``: delays that the extract does not record. ``{name}`` in an expression stands for the interval.
 - ``subjects``, ``visits``: where patients and hospital visits are listed; rows without the visit's number, or that
   ``when`` leaves out, list none. Every row that names a visit sees it as ``visit.started`` (arrival, emergency

@@ -154,7 +154,7 @@ def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> d
         f"{name}_number": pc.coalesce(bounds.number, parsing.numbers(numeric)),
         f"{name}_bound": bounds.sign,
         f"{name}_unit": bounds.unit,
-        f"{name}_void": pc.fill_null(parsing.matching(text, source.not_measured), False),
+        f"{name}_void": pc.fill_null(parsing.voiding(text, source.not_measured), False),
     }
 
 

@@ -44,7 +44,14 @@ RESULTS = [  # text, number, the value that is right
     ("<2.0 mEq/L", "", 2.0),
     ("<2.0 mg/dL", "", None),  # beside another unit
     ("&lt;2.0", "", 2.0),
+    ("<2.0", "5.0", None),
+    (">9.0", "1.0", None),
+    ("<2.0", "0", 2.0),
+    ("4.1 SPECIMEN HEMOLYSED", "4.1", None),
+    ("4.1 (not hemolyzed)", "4.1", 4.1),
 ]
+AFTER = len(RESULTS) + 2
+"""The line that follows them."""
 LABS = (
     "labevent_id,subject_id,hadm_id,itemid,charttime,storetime,value,valuenum,valueuom\n"
     + "\n".join(
@@ -54,10 +61,15 @@ LABS = (
     + "\n98,1,1.23E+11,50971,2160-01-02 22:00:00,2160-01-02 23:00:00,4.1,4.1,mEq/L"
     + "\n97,1,11,50971,2160-01-02 23:00:00,2160-01-02 23:30:00,4.1,4.1,mEq/L"
     + "\n97,1,11,50971,2160-01-02 23:00:00,2160-01-02 23:30:00,4.7,4.7,mEq/L"
+    + "\n94,1,11,50971,2160-01-02 21:00:00,1900-01-01 00:00:00,4.1,4.1,mEq/L"
     + "\n95,1,11,50971,2703-01-02 23:00:00,2703-01-02 23:30:00,4.1,4.1,mEq/L"
     + "\n96,1,11,50971,1580-01-02 23:00:00,1580-01-02 23:30:00,4.1,4.1,mEq/L"
     + "\n99,1,11,50912,2160-01-02 07:00:00,2160-01-02 08:00:00,88.42,88.42,\u00b5mol/L"
 )
+OUTPATIENT = """
+    subject_id,chartdate,seq_num,result_name,result_value
+    1,2159-12-01,1,Blood Pressure,120/70
+    1,2159-12-02,2,Blood Pressure,70/120"""
 BEDSIDE = """
     subject_id,hadm_id,itemid,charttime,storetime,value,valuenum,valueuom
     1,11,220739,2160-01-02 07:00:00,2160-01-02 08:00:00,2.5,2.5,
@@ -74,6 +86,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> drawn_hospitals.Hospit
             "hosp/admissions": ADMISSIONS,
             "hosp/labevents": LABS,
             "icu/chartevents": BEDSIDE,
+            "hosp/omr": OUTPATIENT,
         },
     )
 
@@ -120,13 +133,16 @@ def test_two_rows_that_tell_one_fact_differently_are_counted(
         *(("patients", line, "GENDER") for line in (6, 7)),
         *(("patients", line, "MEDS_BIRTH") for line in (8, 9)),
         *(("admissions", line, "HOSPITAL_DISCHARGE") for line in (6, 7, 8, 9)),
-        ("labevents", 16, "LOINC"),  # of two results of one moment the first counts
+        ("labevents", AFTER + 2, "LOINC"),  # of two results of one moment the first counts
     }
     assert reasons["patients", 11, "GENDER"] == "not_repeated", "it is the same twice"
     assert all("value_whole" in reasons["admissions", line, "HOSPITAL_EXPIRE_FLAG"] for line in (6, 7))
     assert reasons["chartevents", 2, "LOINC"] == "value_whole", "a coma score is whole"
     assert reasons["patients", 12, "MEDS_BIRTH"] == "identifier_whole", "a spreadsheet shortened it"
-    assert reasons["labevents", 14, "LOINC"] == "visit_listed,identifier_whole"
+    assert reasons["labevents", AFTER, "LOINC"] == "visit_listed,identifier_whole"
+    assert reasons["labevents", AFTER + 3, "LOINC"] == "available_time_present", "stored in 1900: never known"
+    assert [row["numeric_value"] for row in hospital.events("LOINC//8480-6")] == [120]
+    assert reasons["omr", 3, "LOINC"] == "measured", "the systolic is below the diastolic"
     assert hospital.quality.reasons["not_contradicted"] == len(contradicted) + 1, "one breaks two rules"
 
 

@@ -239,6 +239,8 @@ def icd(code: str, version: str, kind: parsing.IcdKind = "diagnosis") -> str | N
         ("428.", "9", "ICD9CM//428"),
         ("E849.0", "9", "ICD9CM//E8490"),
         ("E84.90", "9", "ICD9CM//E8490"),
+        ("E11.9", "9", None),  # diabetes by ICD-10
+        ("E119", "9", None),
         ("E849.0", "10", None),  # a place of an accident by ICD-9, not cystic fibrosis
         ("4280.0", "9", None),
         ("I5.09", "10", None),
@@ -292,6 +294,13 @@ def test_texts_that_void_a_number_are_a_source_s() -> None:
             "4.1 (clotted)",
             "no response-ett ",
             "UNABLE TO REPORT",
+            "4.1 (hemolysed sample)",
+            "4.1 SPECIMEN GROSSLY HEMOLYZED",
+            "*HAEMOLYSED* 4.1",
+            "4.1 - please disregard",
+            "ERRONEOUS",
+            "WRONG PATIENT",
+            "mislabeled specimen",
         ]
         sound = [
             "7.4 (not hemolyzed)",
@@ -303,9 +312,12 @@ def test_texts_that_void_a_number_are_a_source_s() -> None:
             "Not hemolyzed",
             "7.4",
             "Spontaneously",
+            "non-hemolyzed",
+            "no longer clotted, not contaminated",
+            "unclotted",
         ]
-        assert parsing.matching(column(*void), voiding).to_pylist() == [True] * len(void)
-        assert parsing.matching(column(*sound), voiding).to_pylist() == [False] * len(sound)
+        assert parsing.voiding(column(*void), voiding).to_pylist() == [True] * len(void)
+        assert parsing.voiding(column(*sound), voiding).to_pylist() == [False] * len(sound)
 
 
 def test_times_of_the_usual_form_are_read_as_those_among_others_are() -> None:
