@@ -27,6 +27,8 @@ Ts = TypeVarTuple("Ts")
 
 NICENESS = 10
 """By how much the process gives way to those that answer."""
+SECONDS = 60.0
+"""A call that takes longer is given up: the longest note takes one, and others wait for it."""
 
 
 class NoteProcess:
@@ -48,7 +50,7 @@ class NoteProcess:
         Raises:
             MediscaleError: as the function.
             RemoteError: the function failed otherwise.
-            BusyError: the process ended meanwhile, or the worker ends.
+            BusyError: the process ended meanwhile, the call took too long, or the worker ends.
         """
         with self._calling:
             if self._closed:
@@ -56,6 +58,11 @@ class NoteProcess:
             connection = self._connected()
             try:
                 connection.send((work, arguments))
+                if not connection.poll(SECONDS):
+                    self._end()
+                    raise BusyError(
+                        f"A note took more than {SECONDS:g} seconds and was given up; send less of it."
+                    )
                 outcome = connection.recv()
             except (EOFError, OSError):
                 self._end()

@@ -23,6 +23,7 @@ from mediscale.core.errors import BusyError, InputError, RemoteError
 from mediscale.core.settings import Settings
 from mediscale.inference.notes import NoteReader
 from mediscale.storage import lake
+from serving import note_process
 from serving.app import create_app
 from serving.log.prediction_log import PredictionLog
 from serving.note_process import NICENESS, NoteProcess
@@ -113,6 +114,17 @@ def test_one_that_is_killed_at_work_costs_one_call(process: NoteProcess) -> None
     with pytest.raises(BusyError, match="ended, and another begins; ask again"):
         process.call(time.sleep, 60)
     assert process.call(operator.neg, 1) == -1
+
+
+def test_one_that_hangs_is_given_up_and_keeps_nobody_waiting_for_ever(
+    process: NoteProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = process.call(os.getpid)
+    monkeypatch.setattr(note_process, "SECONDS", 0.5)
+    with pytest.raises(BusyError, match=r"took more than 0\.5 seconds and was given up"):
+        process.call(time.sleep, 60)
+    monkeypatch.undo()
+    assert process.call(os.getpid) != hanging
 
 
 def test_closing_ends_it_and_refuses_whoever_waits(process: NoteProcess) -> None:
