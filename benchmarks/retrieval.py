@@ -20,7 +20,7 @@ from data_pipeline.documents.questions import Question
 from data_pipeline.retrieval import Index, answer_from, embedders, index_files, passage_vectors
 from data_pipeline.retrieval.index import Ids, Ranked
 from data_pipeline.retrieval.index_files import Contents
-from data_pipeline.retrieval.passage_vectors import PassageVectors
+from data_pipeline.retrieval.passage_vectors import PassageVectors, SentenceVectors
 from mediscale.core.settings import Settings
 
 WAYS: dict[str, Callable[[Ranked], Ids]] = {
@@ -90,11 +90,11 @@ def _perturbed(real: pa.Table, vectors: PassageVectors, n: int) -> tuple[pa.Tabl
     copies = vectors.whole[rows] + rng.normal(0, 0.03, (n, vectors.whole.shape[1])).astype(np.float32)
     copies[: real.num_rows] = vectors.whole
     copies /= np.linalg.norm(copies, axis=1, keepdims=True)
-    of_sentences = vectors.sentences.take(rows)
     taken = real.take(rows)
-    return taken.set_column(taken.schema.get_field_index("text"), "text", pa.array(texts)), PassageVectors(
-        copies, of_sentences
-    )
+    many = taken.set_column(taken.schema.get_field_index("text"), "text", pa.array(texts))
+    first = passage_vectors.sentences_of(many)[1]
+    drawn = rng.integers(0, len(vectors.sentences.values), first[-1])
+    return many, PassageVectors(copies, SentenceVectors(vectors.sentences.values[drawn], first))
 
 
 def _speed(folder: Path, questions: Sequence[Question], vectors: PassageVectors) -> None:

@@ -18,7 +18,7 @@ from data_pipeline.retrieval import embedders, grounded_answer, index_files, pas
 from data_pipeline.retrieval import index as index_module
 from data_pipeline.retrieval.abstention import FEATURES, Abstention
 from data_pipeline.retrieval.embedder import Embedder, Vectors
-from data_pipeline.retrieval.grounded_answer import evidence
+from data_pipeline.retrieval.grounded_answer import candidates, evidence
 from data_pipeline.retrieval.index import Ids, Index
 from data_pipeline.retrieval.index_files import Contents
 from mediscale.core.errors import QualityError
@@ -84,8 +84,7 @@ class Examples(NamedTuple):
 
 
 def _evidence(index: Index, question: Question, vector: Vectors, hidden: Sequence[int] = ()) -> list[float]:
-    ranked = index.rank(question.question, vector, hidden=hidden)
-    by_name = evidence(index, question.question, vector, ranked)
+    by_name = evidence(index, vector, candidates(index, question.question, vector, hidden=hidden))
     return [by_name[name] for name in FEATURES]
 
 

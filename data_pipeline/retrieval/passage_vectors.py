@@ -25,10 +25,11 @@ class SentenceVectors(NamedTuple):
     first: NDArray[np.int64]
     """The sentences of passage ``i`` are the rows from ``first[i]`` to ``first[i + 1]``."""
 
-    def best_cosine(self, vector: Vectors, passage: int) -> float:
-        """The largest cosine between a unit vector and a sentence of the passage."""
+    def cosines(self, vector: Vectors, passage: int) -> Vectors:
+        """The cosine between a unit vector and each sentence of the passage."""
         rows = self.values[self.first[passage] : self.first[passage + 1]].astype(np.float32)
-        return float(((rows @ vector) / np.linalg.norm(rows, axis=1)).max(initial=-1.0))
+        cosines: Vectors = (rows @ vector) / np.linalg.norm(rows, axis=1)
+        return cosines
 
     def take(self, passages: NDArray[np.int64]) -> Self:
         """The vectors of some passages' sentences, in the order of the passages."""

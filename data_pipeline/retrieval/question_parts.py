@@ -2,7 +2,7 @@
 
 import re
 
-from data_pipeline.retrieval.words import STOP_WORDS, words
+from data_pipeline.retrieval.words import words
 
 MOST = 3
 """Facts that are answered one by one; what asks for more is answered as a whole."""
@@ -12,10 +12,19 @@ _BEFORE = r"(?:(?:above|after|at|below|by|during|for|from|in|of|on|to|under|unti
 _ASKS = rf"{_BEFORE}(?:wh(?:at|en|ere|ich|om?|ose|y)|how)\b"
 _BETWEEN = re.compile(rf"\?\s+(?=\S)|,?\s+and\s+(?={_ASKS})", re.IGNORECASE)
 _QUESTION_WORD = re.compile(_ASKS, re.IGNORECASE)
-_PRONOUN = re.compile(r"\b(?P<whose>its|their)\b|\b(?:it|they|them)\b", re.IGNORECASE)
-_TOPIC = re.compile(
-    r"\b(?:about|against|for|in|of|with)\s+(?!what|which|whom?)(?P<topic>[^,;:]+)$", re.IGNORECASE
-)
+_PRONOUN = re.compile(r"\b(?:its|their|it|they|them)\b", re.IGNORECASE)
+_ASKED_OF = frozenset({
+    "age", "antidote", "appear", "arise", "begin", "between", "bring", "cause", "chance", "change", "common",
+    "complication", "confirm", "course", "danger", "defined", "definition", "depend", "develop", "diagnosed",
+    "diagnosis", "difference", "dose", "drug", "effect", "examination", "factor", "feature", "finding", "first",
+    "found", "frequency", "frequent", "given", "happen", "help", "important", "indicated", "kind", "lead",
+    "level", "limit", "look", "main", "major", "maximum", "mean", "mechanism", "medicine", "most", "much", "name",
+    "need", "number", "occur", "often", "outcome", "patient", "prevent", "prevented", "prevention", "prognosis",
+    "raise", "range", "rate", "reason", "recommended", "risk", "role", "rule", "seen", "show", "sign", "stage",
+    "start", "started", "stop", "stopped", "suggest", "symptom", "target", "test", "therapy", "threshold",
+    "treat", "treated", "treatment", "trigger", "type", "typical", "use", "used", "usual", "value", "worsen",
+})  # fmt: skip
+"""What is asked of a topic, as ``words`` gives it; it is not the topic."""
 
 
 def parts(question: str) -> tuple[str, ...]:
@@ -33,16 +42,14 @@ def parts(question: str) -> tuple[str, ...]:
         return (question,)
     for place in range(1, len(clauses)):
         topic = _topic(clauses[place - 1])
-        clauses[place] = _PRONOUN.sub(
-            lambda m, topic=topic: f"{topic}'s" if m["whose"] else topic, clauses[place], 1
-        )
+        clauses[place] = _PRONOUN.sub(lambda _, topic=topic: topic, clauses[place], 1)
     if not words(clauses[0]) or any(len(words(clause)) < _FEWEST_WORDS for clause in clauses[1:]):
         return (question,)
     return tuple(f"{clause}?" for clause in clauses)
 
 
 def _topic(clause: str) -> str:
-    """What a question is about: what follows its first preposition, else its words of content."""
-    if match := _TOPIC.search(clause):
-        return match["topic"]
-    return " ".join(word for word in clause.split() if word.lower() not in STOP_WORDS)
+    """What a question is about: its words of content without what is asked of them; all of them where it names nothing
+    else."""
+    content = [word for word in clause.split() if words(word)]
+    return " ".join([word for word in content if not _ASKED_OF.issuperset(words(word))] or content)

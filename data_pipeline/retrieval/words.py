@@ -1,10 +1,13 @@
-"""Words in lower case, without stop words: singular, and as BM25 counts them, without the ends of other forms."""
+"""Words in lower case, without stop words and accents: singular, and as BM25 counts them, without the ends of other
+forms."""
 
 import re
+import unicodedata
 from functools import lru_cache
 
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:['’-][^\W\d_]+)*\d*")
 _LETTERS = re.compile(r"[^\W\d_]+")
+_POSSESSIVE = re.compile(r"['’]s$")
 STOP_WORDS = frozenset({
     "a", "about", "an", "and", "are", "as", "at", "be", "been", "but", "by", "can", "could", "did", "do",
     "does", "for", "from", "had", "has", "have", "how", "i", "if", "in", "into", "is", "it", "its", "may",
@@ -19,8 +22,11 @@ def words(text: str) -> list[str]:
 
     >>> words("What are the symptoms of 2.5 mg rt-PA?")
     ['symptom', '2.5', 'mg', 'rt-pa']
+    >>> words("Ménière's disease")
+    ['meniere', 'disease']
     """
-    return [_singular(word) for word in _WORD.findall(text.lower()) if word not in STOP_WORDS]
+    plain = _without_accents(text.lower())
+    return [_singular(_POSSESSIVE.sub("", word)) for word in _WORD.findall(plain) if word not in STOP_WORDS]
 
 
 def spelled(text: str) -> list[str]:
@@ -50,6 +56,14 @@ def _stem(word: str) -> str:
     """Strips the longest ending of a verb, or of a word derived from one, if four letters are left."""
     end = _ENDS.search(word, _SHORTEST_STEM)
     return word[: end.start()] if end else word
+
+
+def _without_accents(text: str) -> str:
+    """The text with letters as a keyboard without accents has them."""
+    if text.isascii():
+        return text
+    parts = (letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
+    return unicodedata.normalize("NFC", "".join(parts))
 
 
 def _singular(word: str) -> str:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.indexed_documents import ANYBODY, FOR_CLINICIANS
+from fixtures.indexed_documents import ABSTENTION, ANYBODY, FOR_CLINICIANS
 
-from data_pipeline.retrieval import Index, answer_from, support
+from data_pipeline.documents import corpus, readers
+from data_pipeline.documents.passages import table
+from data_pipeline.retrieval import Index, answer_from, index_files, passage_vectors, support
 from data_pipeline.retrieval.embedder import Embedder
+from data_pipeline.retrieval.index_files import Contents
 from mediscale.core.errors import NotFoundError, StorageError
 
 CLINICIAN = frozenset({"clinician"})
@@ -95,6 +98,42 @@ def test_each_fact_that_is_asked_for_is_quoted_or_said_to_be_missing(
     assert answer.text.endswith(missing)
 
 
+@pytest.fixture(scope="module")
+def passages_index(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """A part of the project's own passages."""
+    every = readers.read([corpus.FOLDER / "passages.jsonl"]).documents
+    rows = table([each for each in every if each.place.partition("/")[2] in PLACES])
+    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
+    folder = tmp_path_factory.mktemp("passages") / "1"
+    index_files.write(folder, "passages", 1, contents)
+    return Index.open(folder)
+
+
+PLACES = (
+    "hypokalaemia", "hyperkalaemia-ecg", "loop-diuretics", "thiazides", "iga", "membranous", "gbs",
+    "trigeminal", "ckd-definition",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("question", "place", "quote"),
+    [
+        ("Which waves appear on the electrocardiogram in hypokalaemia?", "hypokalaemia", "U waves"),
+        ("Which transporter do loop diuretics block?", "loop-diuretics", "sodium-potassium-chloride"),
+        ("What is the treatment for IgA nephropathy?", "iga", "Treatment begins with"),
+        ("How is trigeminal neuralgia treated?", "trigeminal", "Carbamazepine"),
+        ("How is Guillain-Barre syndrome treated?", "gbs", "Immunoglobulin"),  # without the accent
+    ],
+)
+def test_what_is_quoted_has_what_is_asked_and_not_what_is_near_to_it(
+    passages_index: Index, question: str, place: str, quote: str
+) -> None:
+    """A passage of the same topic may be nearer, and the sentence that defines the topic has most of its words."""
+    answer = answer_from(passages_index, question)
+    assert {citation.place.partition("/")[2] for s in answer.sentences for citation in s.citations} == {place}
+    assert quote in answer.text
+
+
 def test_vectors_are_of_unit_length_and_do_not_depend_on_their_batch(embedder: Embedder) -> None:
     texts = ["Short.", "A rather long sentence about the kidneys, the brain and what both need.", "Stroke"]
     vectors = embedder.passages(texts)
@@ -124,7 +163,7 @@ def test_an_index_of_another_release_is_refused(tmp_path: Path) -> None:
     """Whatever else its manifest holds; the sentence says what to do."""
     (tmp_path / "manifest.json").write_text('{"format": 1, "parts": []}')
     with pytest.raises(
-        StorageError, match=r"has format 1, and this release reads format 3: make it again from"
+        StorageError, match=r"has format 1, and this release reads format 4: make it again from"
     ):
         Index.open(tmp_path)
     (tmp_path / "manifest.json").write_text("[]")

@@ -10,7 +10,7 @@ from data_pipeline.retrieval.question_parts import parts
     [
         (
             "What causes gout, and how is it treated?",
-            ("What causes gout?", "how is causes gout treated?"),
+            ("What causes gout?", "how is gout treated?"),
         ),
         (
             "What is the dose of alteplase and within how many hours is it given?",
@@ -18,7 +18,19 @@ from data_pipeline.retrieval.question_parts import parts
         ),
         (
             "What is a stroke? What is its most frequent cause?",
-            ("What is a stroke?", "What is stroke's most frequent cause?"),
+            ("What is a stroke?", "What is stroke most frequent cause?"),
+        ),
+        (
+            "What causes hyperkalaemia in kidney disease and how is it treated?",
+            ("What causes hyperkalaemia in kidney disease?", "how is hyperkalaemia kidney disease treated?"),
+        ),
+        (
+            "Which test confirms myasthenia gravis? How is it treated?",
+            ("Which test confirms myasthenia gravis?", "How is myasthenia gravis treated?"),
+        ),
+        (
+            "What happens, and when is it seen?",
+            ("What happens?", "when is happens seen?"),
         ),
     ],
 )
