@@ -33,6 +33,7 @@ from mediscale.cli import (
     tune,
     upkeep,
 )
+from mediscale.cli.verbs import check_names
 from mediscale.core.errors import MediscaleError, StorageError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -200,7 +201,9 @@ def _dispatch(arguments: list[str]) -> int:
     verb = verbs[name]
     parser = argparse.ArgumentParser(prog=f"mediscale {name}", description=verb.help)
     verb.add_arguments(parser)
-    return verb.run(parser.parse_args(rest))
+    options = parser.parse_args(rest)
+    check_names(options)
+    return verb.run(options)
 
 
 def _run_stage(name: str, rest: list[str], verbs: Iterable[str]) -> int:

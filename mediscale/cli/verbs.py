@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.core.datasets import SIZES
+from mediscale.core.datasets import DATASET_PATTERN, SIZES
 from mediscale.core.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +28,22 @@ class Verb:
     help: str
     run: Callable[[argparse.Namespace], int]
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda _parser: None
+
+
+def check_names(options: argparse.Namespace) -> None:
+    """Refuses a name that can't be part of a path: with ``../d`` a rule was signed into a folder beside the lake.
+
+    Raises:
+        UsageError: a dataset or an index is so called.
+    """
+    for option, what in (("dataset", "dataset"), ("to", "dataset"), ("index", "index")):
+        names = getattr(options, option, None) or []
+        for name in [names] if isinstance(names, str) else names:
+            if not re.fullmatch(DATASET_PATTERN, name):
+                raise UsageError(
+                    f"The name of {'an' if what == 'index' else 'a'} {what} is lower-case letters, digits and dashes; "
+                    f"choose another --{option}."
+                )
 
 
 def settings() -> "Settings":

@@ -54,6 +54,14 @@ def test_an_entry_of_the_history_is_written_and_read_without_what_an_emergency_w
         (["run", "--source", "mimic-iii"], 2, "belong together"),
         (["run", "--dataset", "a/b"], 2, "lower-case letters, digits and dashes"),
         (
+            ["require-approval", "--dataset", "../d", "--reason", "x"],
+            2,
+            "lower-case letters, digits and dashes",
+        ),
+        (["serve", "--dataset", "d", "--dataset", "D"], 2, "lower-case letters, digits and dashes"),
+        (["transport", "d-mortality/1", "--to", "../d"], 2, "choose another --to"),
+        (["index", "README.md", "--index", "../i"], 2, "The name of an index is lower-case letters"),
+        (
             ["run", "--set", "promotion.incumbent=null"],
             2,
             "incumbent can't be configured; a run's own options",
