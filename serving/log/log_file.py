@@ -360,6 +360,11 @@ def readable(error: sqlite3.Error, path: Path) -> MediscaleError:
             f"The prediction log's file {path} is gone or can't be opened; no prediction can be answered without it."
         )
     name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StorageError(
+            f"The prediction log's file {path} is damaged ({name}); move it out of its folder, and a new one is begun. "
+            "`sqlite3 FILE .recover` may read the answers in it that were not yet in the lake."
+        )
     return StorageError(
         f"The prediction log's file {path} can't be read or written ({name}), so no prediction can be answered; look "
         "at its disk."

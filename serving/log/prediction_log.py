@@ -169,12 +169,20 @@ class _Waiting:
 
 
 def flush_orphaned_logs(settings: Settings, dataset: str) -> int:
-    """Moves to Delta what workers that no longer run left in this home; the number of predictions moved."""
-    moved = 0
+    """Moves to Delta what workers that no longer run left in this home; the number of predictions moved.
+
+    Raises:
+        MediscaleError: a file can't be read, or the lake could not take its rows; those of the others were moved.
+    """
+    moved, failures = 0, list[MediscaleError]()
     for path in sorted(_folder(settings, dataset).glob("*.sqlite")):
         with locks.try_lock(path.with_suffix(".lock")) as free:
-            if free:
-                moved += _flush(settings, dataset, path, nullcontext(), lambda _: None)
+            try:
+                moved += _flush(settings, dataset, path, nullcontext(), lambda _: None) if free else 0
+            except MediscaleError as failure:
+                failures.append(failure)
+    if failures:
+        raise failures[0]
     return moved
 
 

@@ -18,7 +18,7 @@ from mediscale.core.tables import PREDICTIONS
 from mediscale.storage import commits, lake, registry
 from serving.log import log_file
 from serving.log.logged_answers import Prediction, Requester
-from serving.log.prediction_log import PredictionLog, unflushed
+from serving.log.prediction_log import PredictionLog, flush_orphaned_logs, unflushed
 
 DATASET = "synthetic"
 REQUESTER = Requester("ward-7 (key 1a2b3c4d)", "treatment")
@@ -205,6 +205,27 @@ def test_a_log_that_can_not_be_read_says_so(settings: Settings, monkeypatch: pyt
     with pytest.raises(StorageError, match="prediction log"):
         log.flush()
     log.close()
+
+
+@pytest.mark.parametrize("garbage", [b"garbage", b"SQLite format 3\0" + b"x" * 4096])
+def test_a_damaged_file_is_said_and_keeps_no_other_from_the_lake(settings: Settings, garbage: bytes) -> None:
+    logs = [PredictionLog(settings, DATASET) for _ in range(3)]
+    for log, name in zip(logs, "abc", strict=True):
+        append(log, name)
+    for log in logs:
+        log.close()
+    file_of(settings).write_bytes(garbage)
+    with pytest.raises(StorageError, match="is damaged") as refused:
+        flush_orphaned_logs(settings, DATASET)
+    assert sorted(logged(settings)) == ["b", "c"]
+    with pytest.raises(StorageError) as at_start:
+        PredictionLog(settings, DATASET)
+    assert str(at_start.value) == str(refused.value)
+    file_of(settings).rename(settings.home / "damaged")
+    again = PredictionLog(settings, DATASET)
+    append(again, "d")
+    again.close()
+    assert flush_orphaned_logs(settings, DATASET) == 1
 
 
 REMOVED = {
