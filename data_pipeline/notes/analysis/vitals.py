@@ -12,7 +12,9 @@ _PATTERNS: tuple[tuple[VitalKind, str], ...] = (
     (
         "blood pressure",
         r"\b(?:blood pressure|bp|b/p)\b[^\d.]{0,40}?(?P<value>\d{2,3}\s?(?:/|over)\s?\d{2,3})"
-        r"(?!/)|(?<![\d/.])(?P<bare>(?:[89]\d|1\d\d|2[0-4]\d)/(?:[3-9]\d|1[0-4]\d))(?![\d/])",
+        r"(?!/)|(?<![\d/.])(?P<bare>(?:[89]\d|1\d\d|2[0-4]\d)/(?:[3-9]\d|1[0-4]\d))(?![\d/])"
+        r"|(?:(?<=-> )|(?<=->)|(?<=→ )|(?<=→)|(?<=dropped to )|(?<=fell to )|(?<=down to )|(?<=decreased to ))"
+        r"(?P<fallen>[3-7]\d/[1-6]\d)(?![\d/])",
     ),
     (
         "heart rate",
@@ -27,7 +29,7 @@ _PATTERNS: tuple[tuple[VitalKind, str], ...] = (
     (
         "temperature",
         rf"\b(?:temp(?:erature)?|t|tmax)\b\.?{_SAYS}[^\d.;]{{0,20}}?(?P<value>(?:9\d|10\d|3[4-9]"
-        rf"|4[0-2])(?:\.\d{{1,2}})?)(?!\d|/)|(?<=afebrile at )(?P<bare>\d{{2,3}}(?:\.\d{{1,2}})?)",
+        rf"|4[0-2])(?:[.,]\d{{1,2}})?)(?!\d|/)|(?<=afebrile at )(?P<bare>\d{{2,3}}(?:[.,]\d{{1,2}})?)",
     ),
     (
         "oxygen saturation",
@@ -37,7 +39,7 @@ _PATTERNS: tuple[tuple[VitalKind, str], ...] = (
     ),
     (
         "weight",
-        rf"\b(?:weight|wt|weighs|weighing)\b{_SAYS}[^\d.;]{{0,15}}?(?P<value>\d{{1,3}}(?:\.\d+)?"
+        rf"\b(?:weight|wt|weighs|weighing)\b{_SAYS}[^\d.;]{{0,15}}?(?P<value>\d{{1,3}}(?:\.\d+|,\d{{1,2}}(?!\d))?"
         rf"(?:-\d/\d)?)\s?(?:pounds|lbs?|kg|kilograms?|kilos|$|,|\.|g\b)|(?P<bare>\d{{2,3}}"
         r"(?:\.\d+)?) pounds(?! (?:of|weight loss))",
     ),
@@ -49,8 +51,9 @@ def find(text: ClinicalText) -> list[Vital]:
     spans: dict[tuple[VitalKind, str], tuple[int, int]] = {}
     for kind, pattern in _PATTERNS:
         for match in re.finditer(pattern, text.plain):
-            value = match["value"] or match["bare"]
-            spans.setdefault((kind, "".join(value.replace("over", "/").split())), match.span())
+            value = next(filter(None, match.groupdict().values()))
+            written = value.replace("over", "/").replace(",", ".")
+            spans.setdefault((kind, "".join(written.split())), match.span())
     vitals = []
     for (kind, value), span in spans.items():
         start, end = text.original_span(*span)

@@ -57,6 +57,29 @@ def test_vital_signs_are_read_as_they_are_written() -> None:
     }
 
 
+def test_a_decimal_comma_is_a_point_and_the_lowest_pressure_of_several_counts() -> None:
+    analysis = analyze(
+        "T 38,5C, weight 70,5 kg. BP 118/76 -> 90/50 -> 70/40 after induction. NPH 70/30 at night."
+    )
+    assert [vital.value for vital in analysis.vitals] == ["38.5", "70.5", "118/76", "90/50", "70/40"]
+    assert analysis.urgency == "emergency"
+
+
+@pytest.mark.parametrize(
+    ("note", "level"),
+    [
+        ("Patient wants to kill herself; has a plan.", "emergency"),
+        ("He is planning to end his life tonight.", "emergency"),
+        ("Actively suicidal on arrival.", "emergency"),
+        ("Denies suicidal ideation. Does not want to die.", "routine"),
+        ("CHEST PAIN, DIAPHORETIC, ST ELEVATION V1-V4", "emergency"),
+        ("Chest pain, no ST elevation.", "routine"),
+    ],
+)
+def test_what_nobody_may_leave_for_later_is_an_emergency(note: str, level: str) -> None:
+    assert analyze(note).urgency == level
+
+
 def test_recommendations_urgency_and_risk_name_their_grounds() -> None:
     analysis = analyze(NOTE)
     assert [statement.text for statement in analysis.recommendations] == [
