@@ -71,6 +71,14 @@ def _text_header(path: Path, written: Csv) -> list[str]:
         return next(rows, [])
 
 
+def _has_no_record(path: Path, written: Csv) -> bool:
+    """Whether nothing follows the first record of a text file."""
+    with _open(path, written) as file:
+        rows = csv.reader(_lines(file, BLOCK_BYTES), delimiter=written.delimiter, quotechar=written.quote or None,
+                          quoting=csv.QUOTE_MINIMAL if written.quote else csv.QUOTE_NONE)  # fmt: skip
+        return next(rows, None) is not None and next(rows, None) is None
+
+
 def _lines(file: TextIO, most: int) -> Iterator[str]:
     """The lines of a file until so many characters are read, of which the last line may be cut."""
     while most and (line := file.readline(most)):
@@ -115,6 +123,8 @@ def _csv(
     except pa.ArrowInvalid as error:
         if uneven:
             raise _uneven(place, uneven[0]) from error
+        if read == 1 and _has_no_record(path, written):  # and no line end after its header
+            return
         if "straddling" in str(error):
             raise _endless(place, read + 1) from error
         raise

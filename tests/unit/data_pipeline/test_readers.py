@@ -68,6 +68,14 @@ def test_a_header_may_have_line_breaks_between_quotes(tmp_path: Path) -> None:
     assert rows(file) == [{"result in mg": "1", "b": "2"}]
 
 
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("quote", ['"', ""])
+def test_a_header_alone_is_a_table_without_rows(tmp_path: Path, ending: str, quote: str) -> None:
+    file = tmp_path / "a.csv.gz"
+    file.write_bytes(gzip.compress(f"a,b{ending}".encode()))
+    assert rows(file, Csv(quote=quote)) == []
+
+
 @pytest.mark.parametrize("begin", ["", '"', "a,b\n1,2\n", 'a,b\n1,2\n"'])
 def test_a_record_that_does_not_end_is_refused_and_not_held(tmp_path: Path, begin: str) -> None:
     """As of a small file that decompresses to a hundred times its size, without a line's end."""
