@@ -103,9 +103,16 @@ def verify(settings: Settings, dataset: str) -> IntegrityReport:
         findings += _added_records(settings, lists)
     except MediscaleError as error:  # a record that no reader of records can read
         findings.append(str(error))
+    uncovered = approvals.uncovered(settings, entries) if not findings else set()
+    formerly = approvals.former_approvers(settings, entries) if uncovered else []
     findings += [
         f"Entry {number} moved a version into production that nobody but its proposer approved; it is not served."
-        for number in sorted(approvals.uncovered(settings, entries) if not findings else ())
+        for number in sorted(uncovered)
+    ]
+    findings += [
+        f"{name} approved, whose key is no approver's now; {name}.approver.retired.pem is the name of one that signs "
+        "nothing new and whose approvals stay."
+        for name in formerly
     ]
     if moves:
         findings += _aliases(settings, moves)

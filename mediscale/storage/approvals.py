@@ -73,6 +73,18 @@ def uncovered(settings: Settings, entries: Sequence[Entry]) -> set[int]:
     return without
 
 
+def former_approvers(settings: Settings, entries: Sequence[Entry]) -> list[str]:
+    """Those who approved of something by keys that are no approver's now, so that their approvals don't count."""
+    keys = signing.accepted_keys(settings)
+    return sorted(
+        {
+            keys[entry.signer].name
+            for entry, _ in bodies(entries, Approval)
+            if entry.signer in keys and not is_approver(keys[entry.signer])
+        }
+    )
+
+
 def approver(
     entries: Sequence[Entry], model: str, version: int, model_digest: str, keys: Mapping[str, AcceptedKey]
 ) -> str | None:

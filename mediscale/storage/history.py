@@ -55,9 +55,10 @@ def entries(settings: Settings, dataset: str) -> list[Entry]:
     )  # before the table: another process may append meanwhile
     read = _read_entries(settings, dataset)
     for problem in problems(dataset, read, signing.accepted_keys(settings), heads):
+        remedy = "" if problem.endswith(_WITHOUT_RESTORING) else "Restore the table from a backup; "
         raise StorageError(
-            f"The history of {dataset} is not to be trusted: {problem} Restore the table from a backup; `mediscale "
-            f"verify --dataset {dataset}` lists all that is wrong."
+            f"The history of {dataset} is not to be trusted: {problem} {remedy}`mediscale verify --dataset {dataset}` "
+            "lists all that is wrong."
         )
     newest = max((head.sequence for head in heads), default=0)
     if read and read[-1].sequence > newest:
@@ -129,8 +130,11 @@ def _unaccepted(read: Sequence[Entry], keys: Mapping[str, AcceptedKey]) -> Itera
         more = f", which signed {len(others)} more" if others else ""
         yield (
             f"Entry {first} is signed by a key that is not accepted here ({signer[:12]}…){more}; if you know whose it "
-            "is, put its public half into MEDISCALE_PUBLIC_KEYS and restore nothing."
+            f"is, {_WITHOUT_RESTORING}"
         )
+
+
+_WITHOUT_RESTORING = "put its public half into MEDISCALE_PUBLIC_KEYS and restore nothing."
 
 
 def _signature_problem(

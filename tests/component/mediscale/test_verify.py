@@ -22,7 +22,17 @@ from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
 from mediscale.inference import model_files, model_signature
-from mediscale.storage import calls, duckdb_tables, history, lake, last_calls, record_list, registry, signing
+from mediscale.storage import (
+    approvals,
+    calls,
+    duckdb_tables,
+    history,
+    lake,
+    last_calls,
+    record_list,
+    registry,
+    signing,
+)
 from mediscale.storage.history_entries import Draft, Entry, Erasure, Export
 from mediscale.storage.registry import Move
 from serving.risk.models import Predictors
@@ -277,6 +287,19 @@ def test_what_is_as_it_was_signed_says_so(home: Settings, capsys: pytest.Capture
     assert note
     assert not note.failed
     assert note.succeeded_at
+
+
+def test_an_approval_by_who_is_no_approver_now_is_named(
+    home: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        approvals, "uncovered", lambda settings, _: {2} if settings.home == home.home else set()
+    )
+    monkeypatch.setattr(approvals, "former_approvers", lambda *_: ["cleo"])
+    assert main.main(["verify", "--dataset", DATASET]) == 6
+    told = capsys.readouterr().out
+    assert "Entry 2 moved a version into production that nobody but its proposer approved" in told
+    assert "cleo approved, whose key is no approver's now; cleo.approver.retired.pem is the name" in told
 
 
 def test_mlflow_may_follow_a_rollback_a_moment_later(home: Settings) -> None:

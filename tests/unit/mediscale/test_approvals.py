@@ -85,6 +85,26 @@ def test_an_approved_version_is_served_and_stays_so(people: dict[str, Settings])
     assert served(people["bob"]) == [1, 1], "back to what was approved"
 
 
+@pytest.mark.parametrize(
+    ("key", "stays"), [("cleo.approver.retired", True), ("cleo.retired", False), ("cleo", False)]
+)
+def test_who_leaves_keeps_their_approvals_where_the_key_says_so_and_else_it_is_said(
+    people: dict[str, Settings], key: str, stays: bool
+) -> None:
+    """Renamed to cleo.retired.pem, as the key of anybody else, it had taken production away without saying why."""
+    propose(people["ana"], 1, "ana")
+    approve(people["cleo"], 1, "cleo")
+    move(people["cleo"], 1, "cleo")
+    folder = people["ana"].public_keys
+    (folder / "cleo.approver.pem").rename(folder / f"{key}.pem")
+    assert served(people["bob"]) == ([1] if stays else [])
+    entries = history.entries(people["bob"], "icu")
+    assert approvals.former_approvers(people["bob"], entries) == ([] if stays else ["cleo"])
+    if "retired" in key:
+        with pytest.raises(UsageError, match="retired"):
+            propose(people["cleo"], 2, "cleo")
+
+
 def test_only_an_approver_lifts_the_rule_and_what_came_before_stays_uncovered(
     people: dict[str, Settings],
 ) -> None:

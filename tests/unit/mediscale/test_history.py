@@ -115,6 +115,9 @@ def test_a_machine_without_the_public_key_hears_so_once_and_is_not_sent_to_a_bac
         f"Entry 1 is signed by a key that is not accepted here ({read[0].signer[:12]}…), which signed 2 more; if you "
         "know whose it is, put its public half into MEDISCALE_PUBLIC_KEYS and restore nothing."
     ]
+    with pytest.raises(StorageError, match="restore nothing") as refused:
+        history.entries(elsewhere, "h")
+    assert "Restore the table from a backup" not in str(refused.value)
 
 
 def test_a_number_that_is_taken_is_busy(three: Settings) -> None:
