@@ -7,6 +7,7 @@ that nobody announced. The predictions go to a log of their own (dataset ``<data
 hospital's.
 """
 
+import math
 import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -109,13 +110,18 @@ def held_out_requests(settings: Settings, params: Params) -> list[dict[str, Any]
     )  # a hash of the source's id
     names = kernel.names(params.task)
     matrix = np.column_stack([rows[name].to_numpy() for name in names])
-    return [_request(kernel.plain_values(row, params.task)) for row in matrix]
+    return [plain_request(kernel.plain_values(row, params.task)) for row in matrix]
 
 
-def _request(values: dict[str, float]) -> dict[str, Any]:
+def plain_request(values: dict[str, float]) -> dict[str, Any]:
+    """A request that the server answers, of a stay's newest plain values."""
     sex = values.pop("sex", None)
     # Who is 18 by the calendar may be hours younger in years of mean length; a request of a child is refused.
     values["age"] = max(values["age"], schemas.ADULT[0])
+    # The newest pressures may be of two moments, and the server refuses them where they seem to be swapped.
+    systolic = values.get("systolic_blood_pressure", math.inf)
+    if systolic < values.get("diastolic_blood_pressure", -math.inf):
+        del values["diastolic_blood_pressure"]
     return values if sex is None else {**values, "sex": "female" if sex else "male"}
 
 

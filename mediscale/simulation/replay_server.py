@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mediscale.core.errors import NotFoundError
+from mediscale.core.errors import NotFoundError, QualityError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
@@ -51,6 +51,7 @@ class Server:
 
         Raises:
             NotFoundError: the alias does not point to the version.
+            QualityError: the server refused a question, with its sentence.
         """
         asyncio.run(self._ask(questions))
 
@@ -72,7 +73,11 @@ class Server:
             for question in questions:
                 clock.at = question.at
                 answer = await client.post("/predict", json=question.body)
-                answer.raise_for_status()
+                if answer.is_error:
+                    raise QualityError(
+                        f"The server answered a replayed request with {answer.status_code}: "
+                        f"{answer.json().get('error', 'without a sentence')} Nothing later was asked."
+                    )
 
     def _predictors(self) -> Any:
         from serving.risk.models import Predictors

@@ -1,18 +1,23 @@
 """What held-out stays ask the server in a rehearsal."""
 
+import json
 from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_pipeline.features import kernel
+from mediscale.core.concepts import CONCEPTS, SCORE
 from mediscale.core.errors import QualityError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.simulation import held_out_replay
 from mediscale.storage import commits, lake
 from serving import schemas
+from serving.requests import request
 
 BORN, ADULT = datetime(2101, 3, 1), datetime(2119, 3, 1)
 
@@ -46,6 +51,26 @@ def test_who_is_18_by_the_calendar_is_asked_about_as_an_adult(settings: Settings
     requests = held_out_replay.held_out_requests(settings, params(settings))
     assert [request["age"] for request in requests] == [18.0, 18.0]
     assert held_out_replay.as_planted(requests[0])["age"] > schemas.ADULT[0]
+
+
+VALUES = {
+    concept.name: st.floats(concept.low, concept.high) if concept.unit != SCORE else st.just(concept.high)
+    for concept in CONCEPTS
+}
+
+
+@given(
+    st.fixed_dictionaries(
+        {"age": st.floats(17.9, 110)}, optional={**VALUES, "sex": st.sampled_from([0.0, 1.0])}
+    )
+)
+def test_whatever_a_stay_s_newest_values_are_the_server_takes_them(values: dict[str, float]) -> None:
+    """A systolic pressure below a diastolic one, of another moment, had ended the whole run."""
+    asked = held_out_replay.plain_request(dict(values))
+    for body in (asked, held_out_replay.as_planted(asked)):
+        taken = request.parse(json.dumps(body).encode())
+        assert isinstance(taken, request.Values)
+        assert set(values) - {"diastolic_blood_pressure"} <= {*taken.given, *taken.out_of_range}
 
 
 def test_too_few_stays_are_refused_without_their_number(settings: Settings) -> None:
