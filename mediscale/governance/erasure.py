@@ -25,7 +25,8 @@ import pyarrow.compute as pc
 
 from data_pipeline.documents import index_versions
 from data_pipeline.ingest import stream_record
-from mediscale.core.errors import MediscaleError, NotFoundError, StorageError
+from data_pipeline.notes.deidentification import phi_patterns
+from mediscale.core.errors import MediscaleError, NotFoundError, StorageError, UsageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import BRONZE, PREDICTIONS, QUARANTINE
@@ -103,8 +104,10 @@ def erase(settings: Settings, dataset: str, number: str, reason: str, actor: str
     Raises:
         NotFoundError: the lake does not know the patient, or no longer.
         BusyError: a stage or another erasure works on the dataset.
+        UsageError: the reason names the patient.
         MediscaleError: nothing can be signed here; then nothing was removed.
     """
+    _check_reason(number, reason)
     with locks.exclusive(settings, *UPKEEP), call.none_running(settings, dataset):
         path, journal = _unfinished(settings, dataset, number) or _begin(settings, dataset, number, reason)
         _record(settings, journal, path, actor, at)
@@ -112,6 +115,15 @@ def erase(settings: Settings, dataset: str, number: str, reason: str, actor: str
         erased = _remove(settings, journal)
         path.unlink()
     return erased
+
+
+def _check_reason(number: str, reason: str) -> None:
+    identifying = {"record", "phone", "email", "address", "url"}
+    if number in reason or any(span.kind in identifying for span in phi_patterns.find_patterns(reason)):
+        raise UsageError(
+            "The reason holds the patient's number or another identifier, and stays in the signed history for ever; "
+            "say why without it. Nothing was erased."
+        )
 
 
 def preview(settings: Settings, dataset: str, number: str) -> Erased:

@@ -201,6 +201,17 @@ def test_an_erasure_that_was_killed_goes_on(hospital, monkeypatch, after: int) -
     assert len(erasures(settings)) == 1
 
 
+@pytest.mark.parametrize(
+    "reason", [f"Patient {PATIENT} asked", "SSN 078-05-1120", "write to a.b@clinic.example"]
+)
+def test_a_reason_that_would_keep_an_identifier_for_ever_is_refused(hospital, capsys, reason: str) -> None:
+    before = lake.latest(hospital.settings, DATASET, "subjects")
+    assert main.main([*ERASE, "--reason", reason]) == 2
+    assert "stays in the signed history for ever" in capsys.readouterr().err
+    assert lake.read(hospital.settings, before).num_rows == 3
+    assert erasures(hospital.settings) == []
+
+
 def test_where_nothing_can_be_signed_nothing_is_begun(hospital, monkeypatch, capsys) -> None:
     before = lake.latest(hospital.settings, DATASET, "subjects")
     monkeypatch.setenv("MEDISCALE_ACTOR", "somebody else")
