@@ -117,7 +117,7 @@ def _asked(
 
 
 def _beginning(text: str, most: int) -> str:
-    """As much of a note as is read, so that nothing works on more; it ends between words."""
+    """The part of a note that is read, so that nothing works on more; it ends between words."""
     if len(text) <= most:
         return text
     start = len(text) - len(text.lstrip())
@@ -167,5 +167,9 @@ def _reading(reader: NoteReader, text: str, whole: bool) -> Reading | RemoteErro
 
 @cache
 def _deidentifier(name: str) -> Deidentifier:
-    """Its surrogates are never stored, so that they need not be secret, and equal notes give equal answers."""
+    """The deidentifier of that name.
+
+    What it puts in place of identifiers is never stored, so that it need not be secret, and equal notes give equal
+    answers.
+    """
     return deidentifiers.load(name, pseudonym_secret.PUBLISHED_SECRET)
