@@ -25,6 +25,9 @@ from serving.language.language_engine import EngineError, Prompt
 
 CONNECT_SECONDS, SILENT_SECONDS = 3.0, 30.0
 """How long an engine may take to accept a connection, and between two things that it says."""
+RETURN_SECONDS = 3.0
+"""How long one that failed may take to list its versions, before it is asked anything else: else each question would
+wait for a hanging engine as long as the first one did."""
 ANSWER_SECONDS, ANSWER_BYTES = 300.0, 2**24
 """How long a whole answer may take, however lively the engine is, and how large it may be."""
 
@@ -58,6 +61,7 @@ class EngineClient:
 
     def stream(self, prompt: Prompt, sampling: Sampling, special: bool = False) -> Iterator[Token]:
         if self._failed:
+            self._listed(RETURN_SECONDS)
             self.check()
         body = self._body(prompt, special) | {
             "max_tokens": sampling.max_tokens,
@@ -129,9 +133,10 @@ class EngineClient:
             )
         return float(np.mean([value for value in values if value is not None]))
 
-    def _listed(self) -> Sequence[Mapping[str, Any]]:
-        with self._spoken_to():
-            listed: Sequence[Mapping[str, Any]] = self._reply("GET", "/models")["data"]
+    def _listed(self, seconds: float | None = None) -> Sequence[Mapping[str, Any]]:
+        """The versions that the engine serves, within so many seconds of silence."""
+        with self._spoken_to(seconds):
+            listed: Sequence[Mapping[str, Any]] = self._reply("GET", "/models", seconds=seconds)["data"]
             return listed
 
     def _scored(self, body: Mapping[str, Any]) -> list[tuple[Token, int]]:
@@ -141,8 +146,11 @@ class EngineClient:
             offsets = choice["logprobs"]["text_offset"]
             return list(zip(_tokens(choice), offsets, strict=True))
 
-    def _reply(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        with self._client.stream(method, path, json=body) as reply:
+    def _reply(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, seconds: float | None = None
+    ) -> Any:
+        timeout = httpx.Timeout(seconds or SILENT_SECONDS, connect=CONNECT_SECONDS)
+        with self._client.stream(method, path, json=body, timeout=timeout) as reply:
             _check_status(reply)
             return json.loads("".join(_bounded(reply.iter_text())))
 
@@ -151,7 +159,7 @@ class EngineClient:
         return {"model": self._name, "prompt": tokens, "add_special_tokens": special}
 
     @contextmanager
-    def _spoken_to(self) -> Iterator[None]:
+    def _spoken_to(self, seconds: float | None = None) -> Iterator[None]:
         """One sentence for all that can go wrong with another server."""
         try:
             yield
@@ -161,7 +169,8 @@ class EngineClient:
         except httpx.TimeoutException as error:
             self._failed = True
             raise EngineError(
-                f"The language engine did not answer within {SILENT_SECONDS:g} seconds; ask again in a moment."
+                f"The language engine did not answer within {seconds or SILENT_SECONDS:g} seconds; ask again in a "
+                "moment."
             ) from error
         except httpx.HTTPError as error:
             self._failed = True

@@ -1,6 +1,7 @@
 """An engine that answers nonsense or too late is one sentence, and what it wrote in time is the answer."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from fixtures.scripted_engine import Scripted, scripted_version
 
 from mediscale.core.settings import Settings
 from mediscale.inference.sampling import Sampling
+from serving.language import engine_client
 from serving.language.engine_client import EngineClient
 from serving.language.language_engine import EngineError
 
@@ -73,3 +75,18 @@ def test_an_engine_that_ends_in_the_middle_is_one_sentence(
 ) -> None:
     with pytest.raises(EngineError, match="ended its answer in the middle; ask again"):
         list(engine([f"data: {json.dumps(WORD)}"]).stream("Why?", Sampling(4)))
+
+
+def test_only_the_first_question_waits_long_for_an_engine_that_hangs(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are refused, or answered by quotes, once it has not even listed its versions."""
+    monkeypatch.setattr(engine_client, "SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(engine_client, "RETURN_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        home = settings.model_copy(update={"language_engine": url})
+        hanging = EngineClient(home, "test-language/1", scripted_version(Scripted("")).spec)
+        for seconds in ("1", "0.1", "0.1"):
+            with pytest.raises(EngineError, match=f"did not answer within {seconds} seconds"):
+                list(hanging.stream("Why?", Sampling(4)))
