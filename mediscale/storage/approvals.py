@@ -74,7 +74,7 @@ def uncovered(settings: Settings, entries: Sequence[Entry]) -> set[int]:
 
 
 def former_approvers(settings: Settings, entries: Sequence[Entry]) -> list[str]:
-    """Those who approved of something by keys that are no approver's now, so that their approvals don't count."""
+    """Former approvers: whose approvals were given by keys that are no approver's now, so that they do not count."""
     keys = signing.accepted_keys(settings)
     return sorted(
         {
