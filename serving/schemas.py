@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, create_model, with_config
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
 
 from mediscale.core.concepts import CONCEPTS, SCORE, Concept
 from mediscale.inference.model_spec import NOTICE
@@ -38,12 +39,6 @@ ADULT = (18.0, 120.0)
 """Ages, in years, that the models are made for."""
 
 
-class _Request(BaseModel):
-    """Either plain values or a patient known to the lake. ``null`` and an absent field both mean missing."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
     r"(Z|[+-][0-9]{2}:[0-5][0-9])?"
@@ -66,7 +61,7 @@ def _field(concept: Concept) -> Any:
     name = display_name(concept.name)
     begun = name if concept.name.split("_")[0] in _WRITTEN else name.capitalize()
     text = f"{begun} in {concept.unit}, {concept.low:g} to {concept.high:g}{also}"
-    return (Whole if concept.unit == SCORE else Number) | None, Field(None, description=text)
+    return Annotated[(Whole if concept.unit == SCORE else Number) | None, Field(description=text)]
 
 
 _WRITTEN = {
@@ -86,27 +81,31 @@ def display_name(name: str) -> str:
 
 
 _FIELDS: dict[str, Any] = {
-    "age": (Number | None, Field(None, description="Age in years, 18 to 120")),
-    "sex": (Literal["female", "male"] | None, Field(None, description="female or male")),
+    "age": Annotated[Number | None, Field(description="Age in years, 18 to 120")],
+    "sex": Annotated[Literal["female", "male"] | None, Field(description="female or male")],
     **{concept.name: _field(concept) for concept in CONCEPTS},
-    "clinical_note": (
+    "clinical_note": Annotated[
         Annotated[str, Field(min_length=1, max_length=NOTE_CHARACTERS)] | None,
-        Field(None, description="What was written about this stay; it is read and not stored"),
-    ),
-    "patient": (
+        Field(description="What was written about this stay; it is read and not stored"),
+    ],
+    "patient": Annotated[
         Annotated[str, Field(min_length=1, max_length=64)] | None,
-        Field(None, description="Instead of values: a patient of the lake, by the source's own identifier"),
-    ),
-    "prediction_time": (
+        Field(description="Instead of values: a patient of the lake, by the source's own identifier"),
+    ],
+    "prediction_time": Annotated[
         Time | None,
         Field(
-            None,
             description="For a patient: use what was known then (RFC 3339; without an offset it is taken as UTC). "
             "Default: the last stay's discharge or, while it lasts, the newest moment of which its record tells",
         ),
-    ),
+    ],
 }
-PredictRequest = create_model("PredictRequest", __base__=_Request, **_FIELDS)
+_Request = TypedDict("_Request", _FIELDS, total=False)  # type: ignore[misc]
+"""Either plain values or a patient known to the lake. ``null`` and an absent field both mean missing."""
+REQUEST: TypeAdapter[Any] = TypeAdapter(
+    with_config(ConfigDict(extra="forbid", strict=True, title="PredictRequest"))(_Request)
+)
+"""What a request is read by: a dictionary of what it gives, in the order of these fields."""
 
 MAIN_NAMES: dict[str, str] = {
     **{name: name for name in _FIELDS},
@@ -117,7 +116,7 @@ MAIN_NAMES: dict[str, str] = {
 
 def request_schema() -> dict[str, Any]:
     """JSON schema of the request, every alias a property of its own."""
-    schema = PredictRequest.model_json_schema()
+    schema = REQUEST.json_schema()
     schema["maxProperties"] = len(MAIN_NAMES)
     for name, main in MAIN_NAMES.items():
         if name != main:

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mediscale.core.errors import InputError
-from serving.schemas import ADULT, MAIN_NAMES, NOTE_CHARACTERS, SCORES, PredictRequest, is_plausible
+from serving.schemas import ADULT, MAIN_NAMES, NOTE_CHARACTERS, REQUEST, SCORES, is_plausible
 
 Scalar = str | float | bool | None
 
@@ -159,10 +159,11 @@ def _validated(fields: Mapping[str, Scalar]) -> dict[str, Any]:
         if value is not None:
             values[main], written[main] = value, name
     try:
-        return PredictRequest.model_validate(values).model_dump(exclude_none=True)
+        request: dict[str, Any] = REQUEST.validate_python(values)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         raise InputError(_wrong(written[str(first["loc"][0])])) from None
+    return request
 
 
 def _patient(fields: Mapping[str, Any]) -> Patient:
