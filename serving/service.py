@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Literal, TypeVar
 
+from pydantic import TypeAdapter
+
 from data_pipeline.notes.analysis import RULES_VERSION, NoteAnalysis, analyze
 from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from data_pipeline.notes.deidentification import pseudonym_secret
@@ -26,6 +28,7 @@ from serving.metrics.prometheus_metrics import Metrics
 from serving.pools import Pool
 from serving.requests.fhir_bundle import Bundle
 from serving.requests.request import Patient, Values, parse
+from serving.risk.challengers import Computed
 from serving.risk.models import Predictors
 from serving.risk.risks import Risks
 from serving.risk.served import ServedVersion, ServedVersions
@@ -40,6 +43,7 @@ R = TypeVar("R")
 
 log = logging.getLogger("mediscale.serving")
 
+_ANSWER = TypeAdapter(Answer)
 NOTE_THREADS, NOTES = 1, 16
 """Notes are read one after another in the note process; more than these at a time are answered 503."""
 RECORD_THREADS, RECORDS = 4, 64
@@ -113,14 +117,14 @@ class Service:
         )
         self._logs = tuple({id(each): each for each in (prediction_log, language_log)}.values())
 
-    async def predict(self, body: bytes, requester: Requester) -> Answer:
-        """One answer, durable in the log, with who asked, when this returns.
+    async def predict(self, body: bytes, requester: Requester) -> bytes:
+        """One answer in JSON, durable in the log, with who asked, when this returns.
 
         Raises:
             MediscaleError: the request is wrong, no model is served, or the log could not take the answer.
         """
-        request = await self.parsed(parse, body)
-        return await self.answer(request, requester)
+        answer, logged = await self._computed(await self.parsed(parse, body))
+        return await self._durable_json(answer, logged, requester)
 
     async def answer(self, request: Values | Patient | Bundle, requester: Requester) -> Answer:
         """Answers a request that was parsed already; the answer is durable in the log when this returns.
@@ -128,14 +132,18 @@ class Service:
         Raises:
             MediscaleError: nothing can be predicted, no model is served, or the log could not take the answer.
         """
+        answer, logged = await self._computed(request)
+        await self._durable(answer, logged, requester)
+        return answer
+
+    async def _computed(self, request: Values | Patient | Bundle) -> Computed:
         served = self.predictors.current
         if not served:
             raise BusyError(f"No {self.predictors.alias} model of {self.predictors.dataset} is served yet.")
-        answer, logged = await self._risks.compute(request, served, self.clock())
-        return await self._durable(answer, logged, requester)
+        return await self._risks.compute(request, served, self.clock())
 
-    async def predict_by(self, name: str, version: int, body: bytes, requester: Requester) -> Answer:
-        """The answer of one version that is served, also of one that answers beside production and draws nobody.
+    async def predict_by(self, name: str, version: int, body: bytes, requester: Requester) -> bytes:
+        """The same of one version that is served, also of one that answers beside production and draws nobody.
 
         Raises:
             NotFoundError: no such version is served.
@@ -149,7 +157,7 @@ class Service:
             raise NotFoundError(f"{name}/{version} is not served; `mediscale traffic` lists what is.")
         served = ServedVersions({answering[0].predictor.spec.task: answering[0]})
         answer, logged = await self._risks.compute_by(request, served, self.clock())
-        return await self._durable(answer, [replace(row, arm="direct") for row in logged], requester)
+        return await self._durable_json(answer, [replace(row, arm="direct") for row in logged], requester)
 
     async def parsed(self, read: Callable[[bytes], R], body: bytes) -> R:
         """The request in a body. A large one is read where it is nobody else's wait.
@@ -162,8 +170,17 @@ class Service:
     async def _in_note_process(self, work: Callable[[A], R], argument: A) -> R:
         return await self._notes.run(partial(self.predictors.notes.call, work, argument))
 
-    async def _durable(self, answer: Answer, logged: Sequence[Prediction], requester: Requester) -> Answer:
-        """The answer, once it is in the log."""
+    async def _durable_json(
+        self, answer: Answer, logged: Sequence[Prediction], requester: Requester
+    ) -> bytes:
+        """The answer in JSON, once it is in the log. It is written before: after the wait for a disk the processor's
+        caches hold nothing of it, and the same takes ten times as long."""
+        content = _ANSWER.dump_json(answer, exclude_none=True)
+        await self._durable(answer, logged, requester)
+        return content
+
+    async def _durable(self, answer: Answer, logged: Sequence[Prediction], requester: Requester) -> None:
+        """Returns when the answer is in the log."""
         try:
             await self.log.append(logged, requester)
         except MediscaleError as error:
@@ -174,7 +191,6 @@ class Service:
             self.metrics.predictions.labels(risk.task, risk.version).inc()
         for row in logged:
             self.metrics.observe_risk(row.task, row.model_version, row.arm)(row.risk)
-        return answer
 
     async def read(self, reading: Callable[[], R]) -> R:
         """What a reader of long bodies returns, beside the requests of others.

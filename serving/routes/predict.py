@@ -6,7 +6,6 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 
 from serving import schemas
@@ -24,7 +23,6 @@ TOO_LARGE = (
     f"send one patient at a time, with a clinical_note of at most {schemas.NOTE_CHARACTERS} characters"
 )
 
-_ANSWER = TypeAdapter(Answer)
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     **PROBLEMS,
     404: {
@@ -83,16 +81,15 @@ async def _predicted(
     service: Service,
     request: Request,
     principal: Principal,
-    predict: Callable[[bytes, Requester], Awaitable[Answer]],
+    predict: Callable[[bytes, Requester], Awaitable[bytes]],
 ) -> Response:
     begun = time.perf_counter()
     try:
         requester = auth.requester(request, principal)
-        answer = await predict(await read_body(request, BODY_BYTES, TOO_LARGE), requester)
+        content = await predict(await read_body(request, BODY_BYTES, TOO_LARGE), requester)
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is left to read it
     except Exception as error:
         return refused(error, service.metrics)
-    content = _ANSWER.dump_json(answer, exclude_none=True)
     service.metrics.seconds.observe(time.perf_counter() - begun)
     return Response(content, media_type="application/json")
