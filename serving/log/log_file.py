@@ -1,7 +1,6 @@
 """The log file: one worker's SQLite file of predictions that are answered and not yet in the lake."""
 
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -90,7 +89,7 @@ class LogFile:
             StorageError: the file can't be read or written.
             BusyError: another process holds it.
         """
-        self.path = path
+        self.path, self._parent = path, path.parent
         self._ahead = path.with_name(f"{path.name}-wal")
         self.connection = connect(path, make=True)
         self.worker = worker_name(self.connection, worker)
@@ -121,7 +120,8 @@ class LogFile:
             StorageError: they are not: the disk is full or broken, or the file is gone and can't be made again.
             BusyError: another process holds the file. The same.
         """
-        if shutil.disk_usage(self.path.parent).free < FREE_BYTES:
+        disk = os.statvfs(self._parent)
+        if disk.f_bavail * disk.f_frsize < FREE_BYTES:
             raise StorageError(_full(self.path, f"less than {FREE_BYTES // 2**20} MiB are free"))
         with _transaction(self.connection, self.path):
             self.connection.executemany(_INSERT, rows)
@@ -137,7 +137,7 @@ class LogFile:
         """
         if self._rescued is not None:
             return False
-        folder = _changed(self.path.parent)
+        folder = _changed(self._parent)
         if folder is not None and folder == self._folder:
             return True
         in_place = self._current_inodes() == self._inodes
@@ -171,7 +171,7 @@ class LogFile:
     def _make_again(self) -> int:
         assert self._rescued is not None
         rows, last = self._rescued
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._parent.mkdir(parents=True, exist_ok=True)
         connection = connect(self.path, make=True)
         if worker_name(connection, self.worker) != self.worker:
             connection.close()

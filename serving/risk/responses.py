@@ -57,13 +57,14 @@ def of_values(
 
     def by(version: ServedVersion) -> _Answered | None:
         note = _read_text(version, request.note, readings)
-        if note.margin is None and of_request.isdisjoint(version.predictor.spec.plain_inputs):
+        inputs = version.predictor.spec.plain_inputs
+        if note.margin is None and of_request.isdisjoint(inputs):
             return None
         row = version.row_of_values(request.given)
         scored = _scored(version, row, note)
         factors = version.explainer.of_values(scored.contributions, of_request, scored.notes)
         unusual = _unusual(version, request.given)
-        absent = sum(name not in of_request for name in version.predictor.spec.plain_inputs)
+        absent = len(inputs) - len(of_request.intersection(inputs))
         uncertain = bool(request.out_of_range) or absent > version.explainer.most_missing
         logged = _logged(prediction_id, now, version, scored.risk, row, note)
         return _risk(version, scored, factors, note, unusual, uncertain), logged
@@ -78,8 +79,8 @@ def of_values(
     outside = schemas.out_of_range(request.out_of_range)
     if not risks:
         raise InputError(_nothing_usable(without, outside))
-    inputs = _inputs(*(version.predictor.spec.plain_inputs for version in served.values()))
-    missing = tuple([name for name in inputs if name not in of_request])
+    of_any = _inputs(*(version.predictor.spec.plain_inputs for version in served.values()))
+    missing = tuple([name for name in of_any if name not in of_request])
     return Answer(prediction_id, tuple(risks), _without(without), missing, outside), logged
 
 
