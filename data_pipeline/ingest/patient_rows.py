@@ -55,10 +55,10 @@ class PatientSearch:
     refs: Mapping[str, TableRef]
 
     def rows_of(self, new: Mapping[str, pa.Table], subjects: pa.Array | None = None) -> PatientRows:
-        """All rows of the patients whom the rows ``new`` are about, or of ``subjects``, and the new rows that name
-        nobody."""
+        """All rows of the patients whom the rows ``new`` are about, or of ``subjects``, and of those who share a visit
+        or a key with them; and the new rows that name nobody."""
         subject = self.source.subjects.id
-        subjects = self.about(new) if subjects is None else subjects
+        subjects = self._with_sharers(self.about(new) if subjects is None else subjects)
         read = facts.tables_read(self.source, self.source.tables)
         with_subject = {name for name in read if subject in self.source.tables[name].columns}
         everyone = self.changes_everyone(new)
@@ -96,17 +96,38 @@ class PatientSearch:
 
     def about(self, new: Mapping[str, pa.Table]) -> pa.Array:
         """The patients whom the rows name, or whose key or visit they name."""
-        subject, visits = self.source.subjects.id, self.source.visits
+        subject = self.source.subjects.id
         named = [self._values(rows, subject) for rows in new.values() if subject in rows.column_names]
         for name, rows in new.items():
             through = self.source.tables[name].patient_through
             if through is not None:
-                owners = self._scan(through.table, through.key, self._values(rows, through.key))
-                named.append(self._values(owners, subject))
-        if visits.table in new and subject in self.source.tables[visits.table].columns:
-            numbers = self._values(new[visits.table], visits.id)  # a visit of two patients is of nobody
-            named.append(self._values(self._scan(visits.table, visits.id, numbers), subject))
+                named.append(self._owners(through.table, through.key, self._values(rows, through.key)))
+        for table, key in self._shared_keys():
+            if table in new:
+                named.append(self._owners(table, key, self._values(new[table], key)))
         return _union(named)
+
+    def _with_sharers(self, subjects: pa.Array) -> pa.Array:
+        """The patients with those who have a visit or a key in common with one of them: it is of nobody, and to see
+        that takes the rows of all."""
+        subject = self.source.subjects.id
+        owners = [subjects]
+        for table, key in self._shared_keys():
+            keys = self._values(self._scan(table, subject, subjects), key)
+            owners.append(self._owners(table, key, keys))
+        together = _union(owners)
+        return together if len(together) == len(subjects) else self._with_sharers(together)
+
+    def _shared_keys(self) -> set[tuple[str, str]]:
+        """The tables whose rows name a patient beside the key of a visit, or of rows elsewhere, and that key."""
+        visits, tables = self.source.visits, self.source.tables
+        through = (table.patient_through for table in tables.values() if table.patient_through)
+        keys = {(visits.table, visits.id), *((one.table, one.key) for one in through)}
+        return {(table, key) for table, key in keys if self.source.subjects.id in tables[table].columns}
+
+    def _owners(self, table: str, key: str, values: pa.Array) -> pa.Array:
+        """The patients of the rows of a table with these keys."""
+        return self._values(self._scan(table, key, values), self.source.subjects.id)
 
     def _values(self, rows: pa.Table, column: str) -> pa.Array:
         """The distinct identifiers of a column."""

@@ -127,6 +127,21 @@ def test_a_night_of_new_rows_and_compaction_leave_the_cells_of_a_rebuild(ward: W
         assert appended == rebuilt, table
 
 
+def test_a_visit_of_two_patients_is_of_nobody_when_a_row_of_one_of_them_comes_later(tmp_path: Path) -> None:
+    ward = Ward(tmp_path)
+    ward.tables["hosp/admissions"] += """
+        1,21,2026-01-01 10:00:00,,,EW EMER.,EMERGENCY ROOM,,0,WHITE,
+        3,11,2026-01-01 10:00:00,,,EW EMER.,EMERGENCY ROOM,,0,WHITE,"""
+    ward.ingest(night(2))
+    ward.tables["hosp/labevents"] += (
+        "\n        8,2,21,50983,2026-01-01 13:00:00,2026-01-02 12:00:00,138,138,mEq/L"
+    )
+    ward.ingest(night(3))
+    anew = ward.anew()
+    assert ward.quarantine() == anew.quarantine()
+    assert ward.as_of(None) == anew.as_of(None)
+
+
 def test_a_table_that_lost_most_of_its_rows_is_refused_as_cut_off(ward: Ward) -> None:
     header, first, *_ = (line.strip() for line in HOSPITAL["hosp/labevents"].strip().splitlines())
     many = [f"{number},{first.partition(',')[2]}" for number in range(100)]
