@@ -352,9 +352,9 @@ def _measurements(source: Source, fact: Fact, rows: str) -> str:
     """The rows whose item measures a concept, converted to its unit; others only where the fact gives them a code."""
     converted = (re.sub(r"\bvalue\b", "number", sql) for sql in _conversions(source))
     cases = " ".join(f"when {number} then {sql}" for number, sql in enumerate(converted))
-    conversion = "conversions[lower(coalesce(column_unit, unit_of_text, ''))]"
+    conversion = "conversions[lower(coalesce(column_unit, unit_of_text, ''))] as conversion"
     # "<5 mg/dL" beside the unit mmol/L: which of the two it is can't be told.
-    unlike = "unit_of_text is not null and conversions[unit_of_text] is distinct from"
+    unlike = "unit_of_text is not null and conversions[unit_of_text] is distinct from conversion"
     scored = f"concept_unit = '{SCORE}' and numeric_value <> floor(numeric_value)"
     telling = """case bound
         when '<' then numeric_value <= normal_low or (normal_low = 0 and numeric_value <= normal_high)
@@ -365,9 +365,10 @@ def _measurements(source: Source, fact: Fact, rows: str) -> str:
         from (
           select *,
             if(concept_item is null, {fact.otherwise or "null"}, concept_code) as code,
-            if(concept_item is null, number, case {conversion} {cases} end) as numeric_value,
+            if(concept_item is null, number, case conversion {cases} end) as numeric_value,
             if(concept_item is null, coalesce(column_unit, unit_of_text), concept_unit) as unit,
-            concept_item is not null and ({conversion} is null or {unlike} {conversion}) as unit_unknown,
+            concept_item is not null and (conversion is null or {unlike}) as unit_unknown,
             cast(null as string) as treatment
-          from ({rows}) {"left" if fact.otherwise else "inner"} join concepts on upper(item) = concept_item
+          from (select *, {conversion}
+            from ({rows}) {"left" if fact.otherwise else "inner"} join concepts on upper(item) = concept_item)
           where number is not null or (concept_item is not null and (unreadable or voided)))"""

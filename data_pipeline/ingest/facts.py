@@ -239,7 +239,7 @@ def _in_order(
     The engine computes of each number what it breaks and whose visit it is of, and carries no other column along.
     """
     database.register("facts", _numbered(stated))
-    judged = database.sql(f"select number, visit_id, broken from ({query})").to_arrow_table()
+    judged = engine.rows(database, f"select number, visit_id, broken from ({query})").read_all()
     database.unregister("facts")
     place = np.empty(len(stated), np.int64)
     place[judged["number"]] = np.arange(len(stated))

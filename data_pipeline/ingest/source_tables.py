@@ -13,10 +13,10 @@ from mediscale.core.concepts import Provides
 from mediscale.core.refs import Frozen
 
 RESERVED_COLUMNS = frozenset({
-    "between_steps", "bound", "code", "column_name", "column_text", "column_unit", "column_value", "high", "icd",
-    "interval_inverted", "item", "known", "low", "marked_error", "miscoded", "number", "numeric_value", "own_code",
-    "rounded", "subject_pseudonym", "text_value", "through_key", "time", "treated", "treatment", "uninformative",
-    "unit", "unit_of_text", "unit_unknown", "unreadable", "untimely", "visit_pseudonym", "voided",
+    "between_steps", "bound", "code", "column_name", "column_text", "column_unit", "column_value", "conversion", "high",
+    "icd", "interval_inverted", "item", "known", "low", "marked_error", "miscoded", "number", "numeric_value",
+    "own_code", "rounded", "subject_pseudonym", "text_value", "through_key", "time", "treated", "treatment",
+    "uninformative", "unit", "unit_of_text", "unit_unknown", "unreadable", "untimely", "visit_pseudonym", "voided",
 })  # fmt: skip
 """Columns that the compiled query adds to a fact; a column of the extract can't have these names."""
 

@@ -4,6 +4,8 @@ Each fact of an extract has one, as the number of its event. Called for one text
 of the time of an ingest; here texts of one length are columns of NumPy, which wraps around 64 bits as the hash does.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -34,21 +36,23 @@ def hash_texts(texts: pa.Array, seeds: Hashes) -> Hashes:
     _, starts, content = (np.frombuffer(buffer or b"", np.uint8) for buffer in texts.buffers())
     offsets = starts.view(np.int32)[texts.offset : texts.offset + len(texts) + 1]
     lengths = np.where(np.asarray(texts.is_valid()), np.diff(offsets), -1)
+    own = np.concatenate([content[offsets[0] : offsets[-1]], np.zeros(8, np.uint8)])
+    # The eight bytes from each byte on.
+    lane_from = np.ndarray(len(own) - 7, "<u8", own, strides=(1,))
     for length in np.unique(lengths[lengths >= 0]).tolist():
         rows = np.flatnonzero(lengths == length)
         if len(rows) < _FEW:
             for row in rows:
                 hashes[row] = xxh64_intdigest(texts[row].as_buffer(), int(seeds[row]))
             continue
-        padded = np.zeros((len(rows), -(-length // 8) * 8), np.uint8)
-        padded[:, :length] = content[offsets[rows][:, None] + np.arange(length)]
-        hashes[rows] = _of_length(padded, length, seeds[rows])
+        begins = offsets[rows] - offsets[0]
+        lanes = [lane_from[begins + number] for number in range(0, length, 8)]
+        hashes[rows] = _of_length(lanes, length, seeds[rows])
     return hashes
 
 
-def _of_length(padded: npt.NDArray[np.uint8], length: int, seeds: Hashes) -> Hashes:
-    """The hashes of texts of one length, by rows of bytes that zeros fill up to whole lanes of eight."""
-    lanes = np.ascontiguousarray(padded.view("<u8").T).astype(np.uint64)
+def _of_length(lanes: Sequence[Hashes], length: int, seeds: Hashes) -> Hashes:
+    """The hashes of texts of one length, by their lanes of eight bytes; the last may go on behind the text."""
     whole = length // 8
     first = length // 32 * 4
     hashes = (_of_stripes(lanes[:first], seeds) if first else seeds + _5) + np.uint64(length)
@@ -65,7 +69,7 @@ def _of_length(padded: npt.NDArray[np.uint8], length: int, seeds: Hashes) -> Has
     return hashes
 
 
-def _of_stripes(lanes: Hashes, seeds: Hashes) -> Hashes:
+def _of_stripes(lanes: Sequence[Hashes], seeds: Hashes) -> Hashes:
     """What the first stripes of 32 bytes, of four lanes each, add up to."""
     sums = [seeds + _1 + _2, seeds + _2, seeds, seeds - _1]
     for number, lane in enumerate(lanes):
