@@ -36,7 +36,7 @@ class Performance(Frozen):
         labelled = f"{count(self.n)} predictions with a known outcome, {count(self.events)} of which happened"
         if self.auroc is None or self.auroc.value is None:
             return f"AUROC not estimable yet ({labelled})"
-        return f"AUROC {self.auroc.value:.3f} ({labelled})"
+        return f"AUROC {self.auroc.text()} on {labelled}"
 
 
 def measure(

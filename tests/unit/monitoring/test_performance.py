@@ -76,6 +76,10 @@ def test_outcomes_count_from_the_day_on_which_they_are_certain(settings: Setting
     assert found.auroc is not None
     assert found.auroc.low is not None
     assert 0.5 < found.auroc.low < found.auroc.value < found.auroc.high < 0.9
+    told = (
+        f"AUROC {found.auroc.value:.3f} ({found.auroc.low:.3f} to {found.auroc.high:.3f}) on 400 predictions"
+    )
+    assert found.summary.startswith(told), "an AUROC of few outcomes says nothing without its interval"
 
 
 def test_predictions_of_which_only_the_first_outcomes_are_certain_do_not_count(settings: Settings) -> None:
