@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from pyarrow import parquet
 
 BATCH_ROWS = 1 << 17
+"""Rows of a table that are typed before their facts are computed."""
 
 PIECE_ROWS = 1 << 19
-"""Rows of a table that are typed before their facts are computed, and rows of the extract for each piece of its
-patients, who are judged together: what is in memory at once does not grow with the extract."""
+"""Rows of the extract for each piece of its patients, who are judged together: what is in memory at once does not grow
+with the extract."""
 
 PlacedQueries = Sequence[tuple[tuple[str, str], str]]
 """Texts of Spark SQL, each after its place in the source's file and whose columns it is about."""
@@ -192,11 +193,11 @@ def _fact_queries(
 
 
 def _in_pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Batches of ``PIECE_ROWS`` rows together, and one piece at least."""
+    """Batches of ``BATCH_ROWS`` rows together, and one piece at least."""
     piece: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
-        if rows >= PIECE_ROWS:
+        if rows >= BATCH_ROWS:
             yield piece
             piece, rows = [], 0
         piece.append(batch)

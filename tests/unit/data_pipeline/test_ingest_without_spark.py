@@ -51,7 +51,7 @@ def test_facts_of_many_pieces_are_those_of_one(
 ) -> None:
     """Tables are typed, and patients judged, a few at a time; what comes is in order for silver."""
     source = sources.load("mimic-iv")
-    monkeypatch.setattr(facts, "PIECE_ROWS", 4)
+    monkeypatch.setattr(facts, "BATCH_ROWS", 4)
     tables = facts.of_bronze(iv.settings, source, iv.bronze.bronze)
     single = {
         name: lambda read=read: (b.slice(i, 1) for b in read() for i in range(len(b)))
