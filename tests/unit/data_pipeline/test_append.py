@@ -142,6 +142,48 @@ def test_a_visit_of_two_patients_is_of_nobody_when_a_row_of_one_of_them_comes_la
     assert ward.as_of(None) == anew.as_of(None)
 
 
+BEDS = """
+description: a ward whose alarms name a bed and nobody
+subjects: {table: people, id: person}
+visits: {table: stays, id: stay, started: began, admitted: began, ended: ended}
+tables:
+  people: {file: people, columns: {person: identifier}, available: date'2000-01-01'}
+  stays:
+    file: stays
+    columns: {person: identifier, stay: identifier, began: timestamp, ended: timestamp}
+    available: began
+    facts: {admission: {event: stay, code: "'HOSPITAL_ADMISSION//OTHER'", time: began}}
+  beds: {file: beds, columns: {person: identifier, bed: identifier}, available: date'2000-01-01'}
+  alarms:
+    file: alarms
+    columns: {bed: identifier, rung: timestamp}
+    patient_through: {table: beds, key: bed}
+    available: rung
+    facts: {rang: {event: "concat_ws('|', bed, rung)", code: "'ALARM'", time: rung}}
+"""
+BEDS_EXTRACT = {
+    "people": "person\n1\n2",
+    "stays": "person,stay,began,ended\n1,11,2026-01-01 08:00:00,\n2,21,2026-01-01 08:00:00,",
+    "beds": "person,bed\n1,7\n2,7\n1,8",
+    "alarms": "bed,rung\n7,2026-01-01 09:00:00\n8,2026-01-01 09:30:00",
+}  # fmt: skip
+
+
+def test_a_key_of_two_patients_is_of_nobody_when_a_row_of_one_of_them_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward = Ward(tmp_path, dict(BEDS_EXTRACT), source="beds")
+    monkeypatch.setenv("MEDISCALE_HOME", str(ward.settings.home))
+    declaration_files.save_copy("source", ward.source, BEDS)
+    ward.ingest(night(2))
+    ward.tables["alarms"] += "\n8,2026-01-01 10:00:00"
+    ward.ingest(night(3))
+    anew = ward.anew()
+    assert ward.quarantine() == anew.quarantine()
+    assert ward.as_of(None) == anew.as_of(None)
+    assert sum(code == "ALARM" for _, code, *_ in ward.as_of(None)) == 2
+
+
 def test_a_table_that_lost_most_of_its_rows_is_refused_as_cut_off(ward: Ward) -> None:
     header, first, *_ = (line.strip() for line in HOSPITAL["hosp/labevents"].strip().splitlines())
     many = [f"{number},{first.partition(',')[2]}" for number in range(100)]
