@@ -12,6 +12,7 @@ command goes on from any of these.
 
 import hashlib
 import hmac
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -119,7 +120,8 @@ def erase(settings: Settings, dataset: str, number: str, reason: str, actor: str
 
 def _check_reason(number: str, reason: str) -> None:
     identifying = {"record", "phone", "email", "address", "url"}
-    if number in reason or any(span.kind in identifying for span in phi_patterns.find_patterns(reason)):
+    named = re.search(rf"(?<!\w){re.escape(number)}(?!\w)", reason)
+    if named or any(span.kind in identifying for span in phi_patterns.find_patterns(reason)):
         raise UsageError(
             "The reason holds the patient's number or another identifier, and stays in the signed history for ever; "
             "say why without it. Nothing was erased."

@@ -19,7 +19,7 @@ from component.governance.conftest import ASKED, DATASET, OTHER, PATIENT, VISIT,
 from deltalake import write_deltalake
 
 from mediscale.cli import main
-from mediscale.core.errors import StorageError, UsageError
+from mediscale.core.errors import NotFoundError, StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.governance import erasure
 from mediscale.storage import exclusions, history, lake, locks, redaction, signing
@@ -210,6 +210,12 @@ def test_a_reason_that_would_keep_an_identifier_for_ever_is_refused(hospital, ca
     assert "stays in the signed history for ever" in capsys.readouterr().err
     assert lake.read(hospital.settings, before).num_rows == 3
     assert erasures(hospital.settings) == []
+
+
+@pytest.mark.parametrize("reason", ["asked in writing, 11 days ago", "court order 21/B"])
+def test_a_reason_may_have_a_number_in_which_the_patients_is_a_part(hospital, reason: str) -> None:
+    with pytest.raises(NotFoundError):  # and no refusal of the reason
+        erasure.erase(hospital.settings, DATASET, "1", reason, "ana", datetime(2026, 11, 30))
 
 
 def test_where_nothing_can_be_signed_nothing_is_begun(hospital, monkeypatch, capsys) -> None:
