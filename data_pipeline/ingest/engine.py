@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.ingest import compiled_sql, parsing
-from data_pipeline.ingest.text_hash import hash_texts
 from mediscale.core.settings import Settings
 from mediscale.storage import duckdb_tables, locks, spark, workers
 
@@ -98,18 +97,25 @@ def _add_functions(opened: "duckdb.DuckDBPyConnection") -> None:
     )
 
 
-def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.Array:
+def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.ChunkedArray:
     """Spark's ``xxhash64`` of UTF-8 texts; the seed is what it gave for the columns before, and a null leaves it so."""
-    hashes = hash_texts(pa.concat_arrays(texts.chunks), seeds.to_numpy().view(np.uint64))
-    return pa.array(hashes.view(np.int64))
+    from xxhash import xxh64_intdigest
+
+    before = seeds.to_numpy().view(np.uint64).tolist()
+    pairs = zip(texts.cast(pa.binary()).to_pylist(), before, strict=True)
+    hashed = (seed if text is None else xxh64_intdigest(text, seed) for text, seed in pairs)
+    return pa.chunked_array([np.fromiter(hashed, np.uint64, len(before)).view(np.int64)])
 
 
 def pseudonyms(identifiers: pa.Array, dataset: str) -> pa.Array:
     """The pseudonyms of identifiers, as ``extract_facts.pseudonym_sql`` has them: 53 bits of a hash."""
-    distinct = identifiers.dictionary_encode()
-    texts = pc.binary_join_element_wise(dataset, distinct.dictionary, "|")
-    hashes = hash_texts(texts, np.full(len(texts), HASH_SEED, np.uint64)) & np.uint64(PSEUDONYM_BITS)
-    return pa.array(hashes.view(np.int64)).take(distinct.indices)
+    from xxhash import xxh64_intdigest
+
+    return parsing.map_distinct(
+        identifiers,
+        lambda identifier: xxh64_intdigest(f"{dataset}|{identifier}".encode(), HASH_SEED) & PSEUDONYM_BITS,
+        pa.int64(),
+    )
 
 
 def _rlike(texts: pa.ChunkedArray, patterns: pa.ChunkedArray) -> pa.Array:
