@@ -270,10 +270,9 @@ def _placed_errors(
     try:
         yield
     except Exception:
+        # Only now: the import takes a while, and texts that were compiled before need none.
         import duckdb
-        from sqlglot.errors import (
-            SqlglotError,
-        )  # which takes a while, and texts that were compiled before need none
+        from sqlglot.errors import SqlglotError
 
         for (place, columns_of), sql in queries:
             try:

@@ -116,20 +116,18 @@ def voiding(column: pa.Array, patterns: Sequence[str]) -> pa.Array:
     >>> voiding(texts, ["*hemolyzed*", "*clotted*"]).to_pylist()
     [True, False, False]
     """
-    folded = (re.escape(fold(pattern).upper()) for pattern in patterns)
-    undenied = (_BEFORE_A_WORD.sub(lambda _: _UNDENIED, pattern).replace(r"\*", ".*") for pattern in folded)
-    compiled = re.compile("|".join(undenied) if patterns else r"(?!)", re.DOTALL)
-    return map_distinct(column, lambda text: compiled.fullmatch(fold(text).upper()) is not None, pa.bool_())
+    return map_distinct(column, matcher(patterns, before_a_word=_UNDENIED), pa.bool_())
 
 
 _BEFORE_A_WORD = re.compile(r"\\\*(?=\w)")
 _UNDENIED = r".*(?<!\w)(?<!NOT )(?<!NO )(?<!NO LONGER )(?<!NON-)(?<!NEVER )(?<!WITHOUT )"
 
 
-def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """The test of ``matching``, for one text."""
-    folded = (re.escape(fold(pattern).upper()).replace(r"\*", ".*") for pattern in patterns)
-    compiled = re.compile("|".join(folded) if patterns else r"(?!)", re.DOTALL)
+def matcher(patterns: Sequence[str], before_a_word: str = ".*") -> Callable[[str], bool]:
+    """The test of ``matching``, for one text; ``before_a_word`` is the expression that ``*`` stands for there."""
+    folded = (_BEFORE_A_WORD.sub(lambda _: before_a_word, re.escape(fold(one).upper())) for one in patterns)
+    expressions = [one.replace(r"\*", ".*") for one in folded]
+    compiled = re.compile("|".join(expressions) if patterns else r"(?!)", re.DOTALL)
     return lambda text: compiled.fullmatch(fold(text).upper()) is not None
 
 

@@ -110,13 +110,14 @@ class PatientSearch:
     def _with_sharers(self, subjects: pa.Array) -> pa.Array:
         """The patients with those who have a visit or a key in common with one of them: it is of nobody, and to see
         that takes the rows of all."""
-        subject = self.source.subjects.id
-        owners = [subjects]
-        for table, key in self._shared_keys():
-            keys = self._values(self._scan(table, subject, subjects), key)
-            owners.append(self._owners(table, key, keys))
-        together = _union(owners)
-        return together if len(together) == len(subjects) else self._with_sharers(together)
+        subject, before = self.source.subjects.id, -1
+        while len(subjects) > before:
+            before, owners = len(subjects), [subjects]
+            for table, key in self._shared_keys():
+                keys = self._values(self._scan(table, subject, subjects), key)
+                owners.append(self._owners(table, key, keys))
+            subjects = _union(owners)
+        return subjects
 
     def _shared_keys(self) -> set[tuple[str, str]]:
         """The tables whose rows name a patient beside the key of a visit, or of rows elsewhere, and that key."""

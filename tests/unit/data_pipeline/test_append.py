@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fixtures.drawn_hospitals import write_extract
-from fixtures.wards import DATASET, HOSPITAL, INGEST, Ward, night, with_own_yaml, without_data_docs
+from fixtures.wards import BEDS, DATASET, HOSPITAL, INGEST, Ward, night, with_own_yaml, without_data_docs
 
 from data_pipeline import shards
 from data_pipeline.cohort import bitemporal
@@ -142,25 +142,6 @@ def test_a_visit_of_two_patients_is_of_nobody_when_a_row_of_one_of_them_comes_la
     assert ward.as_of(None) == anew.as_of(None)
 
 
-BEDS = """
-description: a ward whose alarms name a bed and nobody
-subjects: {table: people, id: person}
-visits: {table: stays, id: stay, started: began, admitted: began, ended: ended}
-tables:
-  people: {file: people, columns: {person: identifier}, available: date'2000-01-01'}
-  stays:
-    file: stays
-    columns: {person: identifier, stay: identifier, began: timestamp, ended: timestamp}
-    available: began
-    facts: {admission: {event: stay, code: "'HOSPITAL_ADMISSION//OTHER'", time: began}}
-  beds: {file: beds, columns: {person: identifier, bed: identifier}, available: date'2000-01-01'}
-  alarms:
-    file: alarms
-    columns: {bed: identifier, rung: timestamp}
-    patient_through: {table: beds, key: bed}
-    available: rung
-    facts: {rang: {event: "concat_ws('|', bed, rung)", code: "'ALARM'", time: rung}}
-"""
 BEDS_EXTRACT = {
     "people": "person\n1\n2",
     "stays": "person,stay,began,ended\n1,11,2026-01-01 08:00:00,\n2,21,2026-01-01 08:00:00,",

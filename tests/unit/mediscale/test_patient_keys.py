@@ -2,32 +2,14 @@
 
 import pyarrow as pa
 import pytest
+from fixtures.wards import BEDS
 
 from data_pipeline.ingest import source
 from mediscale.core.settings import Settings
 from mediscale.governance.patient import Holdings, Patient
 from mediscale.storage import commits
 
-WARD = source.parse(
-    "ward",
-    """
-description: a ward whose laboratory knows encounters, and whose orders know laboratory numbers
-subjects: {table: people, id: person}
-visits: {table: stays, id: stay, started: began, admitted: began, ended: ended}
-tables:
-  people: {file: people, columns: {person: identifier}, available: date'2000-01-01'}
-  stays:
-    file: stays
-    columns: {person: identifier, stay: identifier, began: timestamp, ended: timestamp}
-    available: began
-  beds: {file: beds, columns: {person: identifier, bed: identifier}, available: date'2000-01-01'}
-  alarms:
-    file: alarms
-    columns: {bed: identifier, rung: timestamp}
-    patient_through: {table: beds, key: bed}
-    available: rung
-""",
-)
+WARD = source.parse("ward", BEDS)
 
 
 @pytest.fixture
