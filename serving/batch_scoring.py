@@ -4,7 +4,8 @@ The trees are in XGBoost's own format, whichever library grew them, so XGBoost s
 the server's code, which explains each risk too. The two agree to ``tabular.TOLERANCE`` in log-odds: the first row of
 every batch is computed by both. On a cluster each of Spark's tasks reads files of its own. A version that reads notes
 answers by the server's code. Beside each risk stands what ``/predict`` says of a patient's record: whether the risk is
-uncertain, and which inputs are missing or unusual. Its reasons alone are left out: they cost many times as much.
+uncertain, and which inputs are missing, unusual or without a usual range. Its reasons alone are left out: they cost
+many times as much.
 """
 
 import hashlib
@@ -48,8 +49,9 @@ _ARROW = pa.schema(
     [
         ("subject_id", pa.int64()), ("stay_id", pa.int64()), ("prediction_time", pa.timestamp("us")),
         ("model", pa.string()), ("model_version", pa.int64()), ("risk", pa.float64()), ("uncertain", pa.bool_()),
-        ("missing", pa.list_(pa.string())), ("unusual_values", pa.list_(pa.string())), ("asked_by", pa.string()),
-        ("purpose", pa.string()), ("notice", pa.string()), ("needs_clinician_review", pa.bool_()),
+        ("missing", pa.list_(pa.string())), ("unusual_values", pa.list_(pa.string())),
+        ("without_usual_range", pa.list_(pa.string())), ("asked_by", pa.string()), ("purpose", pa.string()),
+        ("notice", pa.string()), ("needs_clinician_review", pa.bool_()),
     ]
 )  # fmt: skip
 Rows = NDArray[np.float32]
@@ -179,28 +181,31 @@ class _Certainty:
 
     def __init__(self, spec: PredictorSpec) -> None:
         self._explainer, self._inputs = Explainer(spec), pa.array(spec.plain_inputs)
-        newest = {
-            plain: kernel.names(spec.task)[column]
-            for plain, column in kernel.newest_columns(spec.task).items()
-        }
-        ranged = [plain for plain in spec.usual_ranges if newest.get(plain) in spec.features]
-        self._ranged = pa.array(ranged, pa.string())
-        self._ranges = [
-            (spec.features.index(newest[plain]), np.array(spec.usual_ranges[plain])) for plain in ranged
-        ]
+        names = kernel.names(spec.task)
+        newest = {plain: names[column] for plain, column in kernel.newest_columns(spec.task).items()}
+        places = {plain: spec.features.index(name) for plain, name in newest.items() if name in spec.features}
+        ranged = [plain for plain in spec.usual_ranges if plain in places]
+        unranged = [plain for plain in places if plain not in ranged and plain != "sex"]
+        self._ranged, self._unranged = pa.array(ranged, pa.string()), pa.array(unranged, pa.string())
+        self._ranges = [(places[plain], np.array(spec.usual_ranges[plain])) for plain in ranged]
+        self._places_unranged = [places[plain] for plain in unranged]
 
     def of(self, columns: Sequence[NDArray[np.float32]]) -> dict[str, pa.Array]:
-        """The columns ``uncertain``, ``missing`` and ``unusual_values`` of n rows, given as a column (n) of each
-        feature."""
+        """The columns ``uncertain``, ``missing``, ``unusual_values`` and ``without_usual_range`` of n rows, given as a
+        column (n) of each feature."""
         unusual = np.zeros((len(self._ranges), len(columns[0])), dtype=np.bool_)
         for outside, (place, (low, high)) in zip(unusual, self._ranges, strict=True):
             outside[:] = (columns[place] < low) | (columns[place] > high)  # NaN is neither
+        alone = np.zeros((len(self._places_unranged), len(columns[0])), dtype=np.bool_)
+        for recorded, place in zip(alone, self._places_unranged, strict=True):
+            recorded[:] = ~np.isnan(columns[place])
         missing = self._explainer.without_value(columns)
         uncertain = unusual.any(axis=0) | (missing.sum(axis=1) > self._explainer.most_missing)
         return {
             "uncertain": pa.array(uncertain),
             "missing": _named(missing, self._inputs),
             "unusual_values": _named(unusual.T, self._ranged),
+            "without_usual_range": _named(alone.T, self._unranged),
         }
 
 

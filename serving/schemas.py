@@ -216,6 +216,9 @@ class TaskRisk:
     factors: tuple[Factor, ...]
     unusual_values: tuple[UnusualValue, ...]
     """Values that were used although this version has hardly seen such."""
+    without_usual_range: tuple[str, ...]
+    """Inputs whose value was compared with its plausible range alone: too few patients of those that this version was
+    trained on have one."""
     note: NoteUse | None = None
     """What became of the note, or of a known patient's notes."""
     instead_of: str | None = None

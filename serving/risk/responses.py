@@ -63,11 +63,11 @@ def of_values(
         row = version.row_of_values(request.given)
         scored = _scored(version, row, note)
         factors = version.explainer.of_values(scored.contributions, of_request, scored.notes)
-        unusual = _unusual(version, request.given)
+        ranges = _compared(version, request.given)
         absent = len(inputs) - len(of_request.intersection(inputs))
         uncertain = bool(request.out_of_range) or absent > version.explainer.most_missing
         logged = _logged(prediction_id, now, version, scored.risk, row, note)
-        return _risk(version, scored, factors, note, unusual, uncertain), logged
+        return _risk(version, scored, factors, note, ranges, uncertain), logged
 
     for task, version in served.items():
         answered = _answered(by, version, fall_back)
@@ -100,10 +100,10 @@ def of_patient(
         row, note = version.row(computed), _read_known(version, record.notes)
         scored = _scored(version, row, note)
         factors = version.explainer.of_patient(scored.contributions, row, scored.notes)
-        unusual = _unusual(version, kernel.plain_values(computed, version.predictor.spec.task))
+        ranges = _compared(version, kernel.plain_values(computed, version.predictor.spec.task))
         uncertain = len(version.explainer.inputs_without_value(row)) > version.explainer.most_missing
         logged = _logged(prediction_id, now, version, scored.risk, row, note, record)
-        return _risk(version, scored, factors, note, unusual, uncertain), logged
+        return _risk(version, scored, factors, note, ranges, uncertain), logged
 
     for task, version in served.items():
         if task not in record.rows:
@@ -165,15 +165,27 @@ def _without(reasons: Mapping[TaskName, str]) -> tuple[TaskWithoutRisk, ...]:
     return tuple(TaskWithoutRisk(task, reason) for task, reason in reasons.items())
 
 
-def _unusual(version: ServedVersion, values: Mapping[str, float]) -> tuple[UnusualValue, ...]:
-    """Remarks on the values that lie outside what the version was trained on."""
-    ranges = version.predictor.spec.usual_ranges
-    outside = [
-        name
-        for name, value in values.items()
-        if name in ranges and not ranges[name][0] <= kernel.as_feature(name, value) <= ranges[name][1]
-    ]
-    return tuple(schemas.unusual_value(name, *ranges[name]) for name in outside)
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """How the values of a request lie beside those that a version was trained on."""
+
+    unusual: tuple[UnusualValue, ...]
+    without_range: tuple[str, ...]
+
+
+def _compared(version: ServedVersion, values: Mapping[str, float]) -> _Comparison:
+    """Remarks on the values that lie outside what the version was trained on, and the inputs for which it has no range:
+    that nothing is remarked of them says nothing."""
+    spec = version.predictor.spec
+    outside, without = [], []
+    for name, value in values.items():
+        if name in spec.usual_ranges:
+            low, high = spec.usual_ranges[name]
+            if not low <= kernel.as_feature(name, value) <= high:
+                outside.append(schemas.unusual_value(name, low, high))
+        elif name in spec.plain_inputs and name != "sex":
+            without.append(name)
+    return _Comparison(tuple(outside), tuple(without))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +230,7 @@ def _risk(
     scored: Scored,
     factors: tuple[Factor, ...],
     note: _Note,
-    unusual: tuple[UnusualValue, ...],
+    ranges: _Comparison,
     uncertain: bool,
 ) -> TaskRisk:
     spec = version.predictor.spec
@@ -232,10 +244,11 @@ def _risk(
         version=version.model.version,
         thresholds=tuple(Threshold(name, at, scored.risk >= at) for name, at in points.items()),
         factors=factors,
-        unusual_values=unusual,
+        unusual_values=ranges.unusual,
+        without_usual_range=ranges.without_range,
         note=note.use,
         instead_of=version.instead_of,
-        uncertain=uncertain or bool(unusual) or version.instead_of is not None,
+        uncertain=uncertain or bool(ranges.unusual) or version.instead_of is not None,
     )
 
 

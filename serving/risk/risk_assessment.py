@@ -91,6 +91,11 @@ def notes(answer: Answer, risk: TaskRisk, unused: tuple[str, ...] = ()) -> Itera
         yield risk.instead_of
     for value in risk.unusual_values:
         yield value.remark
+    if risk.without_usual_range:
+        yield (
+            f"Compared with their plausible range alone, for too few patients of those that this model was trained on "
+            f"have them: {', '.join(risk.without_usual_range)}."
+        )
     for outside in answer.out_of_range:
         yield f"{outside.input} lies outside {outside.plausible} and was treated as missing."
     if answer.missing:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.005, 0.995)
 MIN_PATIENTS = 200
-"""With fewer, one patient's highest value would be the range's end."""
+"""With fewer, one patient's highest value would be the range's end. An answer names the inputs that have no range."""
 _DIGITS = 3
 """Significant digits of a range's ends, rounded outwards: none is a patient's own value to the last digit."""
 

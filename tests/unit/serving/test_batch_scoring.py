@@ -103,9 +103,9 @@ def test_each_risk_is_as_certain_as_the_server_says(
     assert move is not None
     version = ServedVersion(tabular.load(settings, move.version, "mortality"), move.moved_at)
     score(settings, tmp_path / "risks.parquet")
-    columns = ["uncertain", "missing", "unusual_values"]
+    columns = ["uncertain", "missing", "unusual_values", "without_usual_range"]
     written = pq.read_table(tmp_path / "risks.parquet", columns=columns).to_pylist()
-    now, seen = datetime(2150, 1, 1), set()
+    now, seen, unranged = datetime(2150, 1, 1), set(), set[str]()
     for row, batch in zip(rows[::-1], written, strict=True):
         record = PatientRecord(1, now, 1, "asked", {"mortality": row}, {})
         served = ServedVersions({"mortality": version})
@@ -114,8 +114,12 @@ def test_each_risk_is_as_certain_as_the_server_says(
         unusual = [value.input for value in risk.unusual_values]
         assert (batch["uncertain"], sorted(batch["unusual_values"])) == (risk.uncertain, sorted(unusual))
         assert tuple(batch["missing"]) == answer.missing
+        assert sorted(batch["without_usual_range"]) == sorted(risk.without_usual_range)
+        assert RANGES.keys().isdisjoint(risk.without_usual_range)
         seen.add((risk.uncertain, bool(unusual)))
+        unranged |= set(risk.without_usual_range)
     assert seen == {(False, False), (True, True), (True, False)}
+    assert unranged == {*version.predictor.spec.plain_inputs} - {*RANGES, "sex"}
 
 
 def test_a_delta_table_holds_the_same_and_replaces_nothing(

@@ -376,6 +376,7 @@ def test_an_ehr_finds_the_service_and_gets_cards_with_reasons_and_a_link(
         assert "- " in card["detail"]
         assert "clinical judgement" in card["detail"]
         assert "less certain" in card["detail"]  # of a few observations
+        assert "plausible range alone" in card["detail"]  # the models of the tests have no usual ranges
     link = by_prefetch[0]["links"][0]["url"]
     assert client.get(link).status_code == 404
     model, version = link.split("/")[-3:-1]

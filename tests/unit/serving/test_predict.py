@@ -202,6 +202,10 @@ def test_a_value_that_the_model_has_hardly_seen_is_used_and_remarked(
         assert "check its unit" in remark["remark"]
         assert str(body[remark["input"]]) not in remark["remark"].replace(remark["usual"], "")
     assert usual["unusual_values"] == readmission["unusual_values"] == []
+    assert mortality["without_usual_range"] == ["heart_rate"], (
+        "nothing is remarked of 300, and that says nothing"
+    )
+    assert set(readmission["without_usual_range"]) == body.keys()
     assert mortality["uncertain"]
     assert {"creatinine", "troponin_t", "po2"}.isdisjoint(answer["missing"])
 
