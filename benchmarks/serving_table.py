@@ -5,9 +5,10 @@
 The same trees and the same patient for all, one worker and one OpenMP thread each, one server after the other in one
 run: ``mlflow models serve``; the app of the tutorials (FastAPI, a pydantic body, pandas, XGBoost); BentoML, in an
 environment of its own from ``requirements/bentoml.txt`` (``make interop`` makes it; without it the row is missing, and
-the table says so); a bare ASGI application that reads the body and returns the bytes of our answer; and ours with
+the table says so); a bare ASGI application that reads the body and returns the bytes of our answer; the same with as
+many bytes appended to a file and synced before it answers, which nobody who keeps answers can go below; and ours with
 everything on: a key, the audit columns, the checks of a request, exact SHAP values and the synced log. All but ours
-and the bare one answer a number and nothing else. Load is open: requests are sent when they are due, whether or not
+and the bare ones answer a number and nothing else. Load is open: requests are sent when they are due, whether or not
 the one before has been answered, at half of the rate that the server took from four clients, and a latency counts from
 when the request was due.
 """
@@ -81,12 +82,17 @@ BARE = """
 import os
 ANSWER = open(os.environ["ANSWER"], "rb").read()
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(ANSWER)).encode())]
+SYNCED = os.environ.get("SYNCED")
+LOG = os.open(SYNCED, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if SYNCED else None
 
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return
     while (await receive()).get("more_body"):
         pass
+    if LOG is not None:
+        os.write(LOG, ANSWER)
+        os.fdatasync(LOG)
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": ANSWER})
 """
@@ -179,9 +185,10 @@ def others(home: Path, model: Path) -> Iterator[Server]:
         )
     else:
         print("BentoML is not measured: make its environment with `make interop`.")
-    yield Server(
-        "bare ASGI, the same bytes", (sys.executable, *uvicorn, "bare_app:app"), "/", TWO_VALUES, 2000
-    )
+    bare = (sys.executable, *uvicorn, "bare_app:app")
+    yield Server("bare ASGI, the same bytes", bare, "/", TWO_VALUES, 2000)
+    synced = ("env", f"SYNCED={home / 'synced'}", *bare)
+    yield Server("bare ASGI, synced", synced, "/", TWO_VALUES, 2000)
 
 
 def measure(server: Server, keep: Path | None = None) -> Measured:
