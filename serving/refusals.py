@@ -71,13 +71,8 @@ async def answered(
         metrics.refusals.labels(refusal.status).inc()
         raise
     except Exception as error:
-        return refused(error, metrics, body)
-
-
-def refused(error: Exception, metrics: Metrics, body: Callable[[str, int], bytes] = problem) -> Response:
-    """The answer to a request that failed; what is no error of ours is in the log, without its message."""
-    status = _status(error)
-    return Response(body(sentence_about(error, metrics), status), status, media_type="application/json")
+        content = body(sentence_about(error, metrics), _status(error))
+        return Response(content, _status(error), media_type="application/json")
 
 
 def sentence_about(error: Exception, metrics: Metrics) -> str:

@@ -44,24 +44,6 @@ def read(body: bytes, example: str) -> dict[str, Any]:
     return content
 
 
-def schema(shape: type[BaseModel]) -> dict[str, Any]:
-    """JSON schema of a body, in one piece: the OpenAPI document has no place for its definitions."""
-    whole = shape.model_json_schema()
-    definitions: dict[str, Any] = whole.pop("$defs", {})
-
-    def inlined(part: Any) -> Any:
-        if isinstance(part, list):
-            return [inlined(each) for each in part]
-        if not isinstance(part, dict):
-            return part
-        if "$ref" in part:
-            return inlined(definitions[part["$ref"].rpartition("/")[2]])
-        return {name: inlined(each) for name, each in part.items()}
-
-    in_one_piece: dict[str, Any] = inlined(whole)
-    return in_one_piece
-
-
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):

@@ -4,8 +4,9 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import TypeAdapter
 
+from serving import openapi
 from serving.schemas import Health, Status
-from serving.security.auth import PROBLEMS, require
+from serving.security.auth import require
 from serving.security.principal import Role
 from serving.service import Service
 
@@ -35,7 +36,7 @@ def router(service: Service) -> APIRouter:
         responses={
             200: {"model": Health},
             503: {"model": Health, "description": "Not ready: see problems"},
-            **PROBLEMS,
+            **openapi.refusals({}),
         },
         dependencies=[Depends(require(Role.ENGINEER, Role.APPROVER, Role.AUDITOR))],
     )
@@ -46,7 +47,7 @@ def router(service: Service) -> APIRouter:
     @routes.get(
         "/metrics",
         summary="Numbers for Prometheus",
-        responses=PROBLEMS,
+        responses=openapi.refusals({}),
         dependencies=[Depends(require(Role.ENGINEER))],
     )
     async def metrics() -> Response:

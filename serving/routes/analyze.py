@@ -6,13 +6,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Request, Response
 
 from data_pipeline.notes.analysis import NoteAnalysis
-from serving import schemas
+from serving import openapi, schemas
 from serving.language_schemas import AnalyzeRequest
 from serving.refusals import answered, read_body
 from serving.requests import json_body
-from serving.schemas import Problem
 from serving.security import auth
-from serving.security.auth import PROBLEMS, require
+from serving.security.auth import require
 from serving.security.principal import Principal, Role
 from serving.service import Service
 
@@ -35,24 +34,11 @@ class AnalyzedNote(NoteAnalysis):
     needs_clinician_review: Literal[True] = True
 
 
-_BODY = {
-    "parameters": [auth.PURPOSE_PARAMETER],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": AnalyzeRequest.model_json_schema(),
-                "examples": {
-                    "a note": {
-                        "summary": "What a short note says",
-                        "value": {
-                            "clinical_note": "HISTORY: Cough, no chest pain. BP 128/76. Lisinopril 10 mg p.o. daily."
-                        },
-                    }
-                },
-            }
-        },
-    },
+_EXAMPLES = {
+    "a note": {
+        "summary": "What a short note says",
+        "value": {"clinical_note": "HISTORY: Cough, no chest pain. BP 128/76. Lisinopril 10 mg p.o. daily."},
+    }
 }
 
 
@@ -65,15 +51,15 @@ def router(service: Service) -> APIRouter:
         summary="Symptoms, conditions, drugs, vital signs, recommendations and urgency of a note",
         responses={
             200: {"model": AnalyzedNote, "description": "Logged and answered"},
-            **PROBLEMS,
-            413: {"model": Problem, "description": "The body is too large"},
-            422: {"model": Problem, "description": "Not JSON, an unknown field, or no note"},
-            503: {
-                "model": Problem,
-                "description": "Too many notes wait, or the analysis could not be logged",
-            },
+            **openapi.refusals(
+                openapi.TOO_LARGE
+                | {
+                    422: "Not JSON, an unknown field, or no note",
+                    503: "Too many notes wait, or the analysis could not be logged",
+                }
+            ),
         },
-        openapi_extra=_BODY,
+        openapi_extra=openapi.takes(openapi.schema_of(AnalyzeRequest), _EXAMPLES),
     )
     async def analyze(
         request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN))]

@@ -7,7 +7,7 @@ An approval moves nothing. The gate judges again, and the alias moves, when some
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -17,9 +17,9 @@ from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals, history
 from mediscale.storage.history_entries import Approval, Entry, Proposal
+from serving import openapi
 from serving.refusals import answered
-from serving.schemas import Problem
-from serving.security.auth import PROBLEMS, require
+from serving.security.auth import require
 from serving.security.principal import Principal, Role
 from serving.service import Service
 
@@ -58,15 +58,13 @@ class Approved:
 
 
 _WAITING, _APPROVED = TypeAdapter(list[Waiting]), TypeAdapter(Approved)
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    **PROBLEMS,
-    404: {"model": Problem, "description": "The version is not the newest that was proposed"},
-    409: {"model": Problem, "description": "Whoever proposed a version can't approve of it"},
-    503: {
-        "model": Problem,
-        "description": "This server can't sign for the approver, or the history can't be read",
-    },
-}
+_REFUSALS = openapi.refusals(
+    {
+        404: "The version is not the newest that was proposed",
+        409: "Whoever proposed a version can't approve of it",
+        503: "This server can't sign for the approver, or the history can't be read",
+    }
+)
 
 
 def router(service: Service) -> APIRouter:
@@ -76,7 +74,7 @@ def router(service: Service) -> APIRouter:
     @routes.get(
         "/approvals",
         summary="Versions that wait for another person's approval",
-        responses={200: {"model": list[Waiting]}, **_PROBLEMS},
+        responses={200: {"model": list[Waiting]}, **_REFUSALS},
         dependencies=[Depends(require(Role.APPROVER, Role.ENGINEER, Role.AUDITOR))],
     )
     async def read() -> Response:
@@ -86,7 +84,7 @@ def router(service: Service) -> APIRouter:
         "/approvals",
         status_code=201,
         summary="Approve of a version that somebody else proposed",
-        responses={201: {"model": Approved, "description": "Signed, in the history"}, **_PROBLEMS},
+        responses={201: {"model": Approved, "description": "Signed, in the history"}, **_REFUSALS},
     )
     async def approve(
         body: ApprovalRequest, principal: Annotated[Principal, Depends(require(Role.APPROVER))]

@@ -16,16 +16,16 @@ from pydantic import TypeAdapter, ValidationError
 from mediscale.core.concepts import CONCEPTS
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.storage import registry
-from serving import schemas
+from serving import openapi, schemas
 from serving.refusals import answered, read_body
 from serving.requests import fhir_bundle, json_body
 from serving.requests.fhir_bundle import Bundle
 from serving.requests.request import Patient
 from serving.risk import risk_assessment
 from serving.risk.served import ServedVersion
-from serving.schemas import Answer, Problem, TaskRisk
+from serving.schemas import Answer, TaskRisk
 from serving.security import auth
-from serving.security.auth import PROBLEMS, require
+from serving.security.auth import require
 from serving.security.principal import Principal, Role
 from serving.service import Service
 
@@ -55,17 +55,15 @@ SUMMARY_CHARACTERS = 140
 
 _EXAMPLE = '{"resourceType": "Bundle", "type": "collection", "entry": []}'
 _TIME: TypeAdapter[Any] = TypeAdapter(schemas.Time)
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    **PROBLEMS,
-    404: {"model": Problem, "description": "Neither the request nor the lake describes the patient"},
-    413: {"model": Problem, "description": "The body is too large"},
-    422: {"model": Problem, "description": "Not what the format wants, or whom the models are not made for"},
-    503: {"model": Problem, "description": "No model is served, or the prediction could not be logged"},
-}
-_BODY = {
-    "parameters": [auth.PURPOSE_PARAMETER],
-    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
-}
+_REFUSALS = openapi.refusals(
+    openapi.TOO_LARGE
+    | {
+        404: "Neither the request nor the lake describes the patient",
+        422: "Not what the format wants, or whom the models are not made for",
+        503: "No model is served, or the prediction could not be logged",
+    }
+)
+_BODY = openapi.takes({"type": "object"})
 
 
 def router(service: Service) -> APIRouter:
@@ -75,7 +73,7 @@ def router(service: Service) -> APIRouter:
     @routes.get(
         "/cds-services",
         summary="CDS Hooks: what this server offers",
-        responses=PROBLEMS,
+        responses=openapi.refusals({}),
         dependencies=[Depends(require(Role.CLINICIAN, Role.ENGINEER))],
     )
     async def discovery() -> Response:
@@ -84,7 +82,7 @@ def router(service: Service) -> APIRouter:
     @routes.post(
         f"/cds-services/{SERVICE_ID}",
         summary="CDS Hooks: cards with the risks of the patient in view",
-        responses=_PROBLEMS,
+        responses=_REFUSALS,
         openapi_extra=_BODY,
     )
     async def patient_view(
@@ -95,7 +93,7 @@ def router(service: Service) -> APIRouter:
     @routes.post(
         "/fhir/RiskAssessment/$predict",
         summary="FHIR: a Bundle of one patient in, RiskAssessments with Provenance out",
-        responses=_PROBLEMS,
+        responses=_REFUSALS,
         openapi_extra=_BODY,
     )
     async def predict(
@@ -106,7 +104,7 @@ def router(service: Service) -> APIRouter:
     @routes.get(
         "/models/{name}/{version}/card",
         summary="The model card of a version",
-        responses={**PROBLEMS, 404: {"model": Problem, "description": "No card of it was written"}},
+        responses=openapi.refusals({404: "No card of it was written"}),
         dependencies=[Depends(require(*Role))],
     )
     async def card(name: str, version: int) -> Response:

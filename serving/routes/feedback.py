@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import TypeAdapter
 
+from serving import openapi
 from serving.log import feedback
 from serving.log.feedback import FeedbackRequest, FeedbackTaken
 from serving.refusals import answered, read_body
 from serving.requests import json_body
-from serving.schemas import Problem
 from serving.security import auth
-from serving.security.auth import PROBLEMS, require
+from serving.security.auth import require
 from serving.security.principal import Principal, Role
 from serving.service import Service
 
@@ -20,26 +20,15 @@ BODY_BYTES = 6 * feedback.CORRECTED_CHARACTERS + 2**12
 TOO_LARGE = f"a corrected_answer has at most {feedback.CORRECTED_CHARACTERS} characters"
 
 _TAKEN = TypeAdapter(FeedbackTaken)
-_BODY = {
-    "parameters": [auth.PURPOSE_PARAMETER],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": json_body.schema(FeedbackRequest),
-                "examples": {
-                    "a correction": {
-                        "summary": "An answer was wrong, and this is what it should have said",
-                        "value": {
-                            "prediction_id": "w-1-1",
-                            "verdict": "wrong",
-                            "corrected_answer": "The kidney makes urine.",
-                        },
-                    }
-                },
-            }
+_EXAMPLES = {
+    "a correction": {
+        "summary": "An answer was wrong, and this is what it should have said",
+        "value": {
+            "prediction_id": "w-1-1",
+            "verdict": "wrong",
+            "corrected_answer": "The kidney makes urine.",
         },
-    },
+    }
 }
 
 
@@ -53,16 +42,16 @@ def router(service: Service) -> APIRouter:
         summary="Whether an answer was helpful, wrong or unsafe, and what it should have been",
         responses={
             201: {"model": FeedbackTaken, "description": "Logged; a person reviews it"},
-            **PROBLEMS,
-            404: {"model": Problem, "description": "No answer of that prediction_id is known here"},
-            413: {"model": Problem, "description": "The body is too large"},
-            422: {
-                "model": Problem,
-                "description": "Not JSON, an unknown field, or not said about which risk",
-            },
-            503: {"model": Problem, "description": "The log or the lake can't be read or written"},
+            **openapi.refusals(
+                openapi.TOO_LARGE
+                | {
+                    404: "No answer of that prediction_id is known here",
+                    422: "Not JSON, an unknown field, or not said about which risk",
+                    503: "The log or the lake can't be read or written",
+                }
+            ),
         },
-        openapi_extra=_BODY,
+        openapi_extra=openapi.takes(openapi.schema_of(FeedbackRequest), _EXAMPLES),
     )
     async def post(
         request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN, Role.ENGINEER))]

@@ -10,15 +10,14 @@ from pydantic import TypeAdapter
 
 from mediscale.core.errors import MediscaleError
 from mediscale.inference.sampling import Sampling
-from serving import language_schemas
+from serving import language_schemas, openapi
 from serving.language.language_answer import Part, Question
 from serving.language.language_service import Answering
 from serving.language_schemas import GeneratedAnswer, GenerateRequest, Sentence
 from serving.refusals import answered, problem, read_body, sentence_about
 from serving.requests import json_body
-from serving.schemas import Problem
 from serving.security import auth
-from serving.security.auth import PROBLEMS, require
+from serving.security.auth import require
 from serving.security.principal import Principal, Role
 from serving.service import Service
 
@@ -26,32 +25,13 @@ BODY_BYTES = 6 * language_schemas.QUESTION_CHARACTERS + 2**12
 """The longest question, each character escaped as many JSON clients do (\\uXXXX)."""
 TOO_LARGE = f"a question has at most {language_schemas.QUESTION_CHARACTERS} characters"
 
-LANGUAGE_PROBLEMS = {
-    **PROBLEMS,
-    413: {"model": Problem, "description": "The body is too large"},
-    422: {
-        "model": Problem,
-        "description": "Not JSON, an unknown field, out of range, or longer than the window",
-    },
-    501: {"model": Problem, "description": "What answers a language version is not installed"},
-    503: {
-        "model": Problem,
-        "description": "No language version is served, too many ask, or the engine can't answer",
-    },
+LANGUAGE_REFUSALS = openapi.TOO_LARGE | {
+    422: "Not JSON, an unknown field, out of range, or longer than the window",
+    501: "What answers a language version is not installed",
+    503: "No language version is served, too many ask, or the engine can't answer",
 }
+"""Why a route to the language version may not answer, by status."""
 _GENERATED, _SENTENCE = TypeAdapter(GeneratedAnswer), TypeAdapter(Sentence)
-_BODY = {
-    "parameters": [auth.PURPOSE_PARAMETER],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": json_body.schema(GenerateRequest),
-                "examples": language_schemas.EXAMPLES,
-            }
-        },
-    },
-}
 
 
 def router(service: Service) -> APIRouter:
@@ -63,9 +43,9 @@ def router(service: Service) -> APIRouter:
         summary="A question to the language model; use_safety false needs the role engineer",
         responses={
             200: {"model": GeneratedAnswer, "description": "Logged and answered"},
-            **LANGUAGE_PROBLEMS,
+            **openapi.refusals(LANGUAGE_REFUSALS),
         },
-        openapi_extra=_BODY,
+        openapi_extra=openapi.takes(openapi.schema_of(GenerateRequest), language_schemas.EXAMPLES),
     )
     async def generate(
         request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN, Role.ENGINEER))]

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC
 from itertools import accumulate
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.inference.sampling import Sampling, Token
+from serving import openapi
 from serving.language.language_answer import Part, Question
 from serving.language.language_engine import Prompt
 from serving.language.language_service import Answering
@@ -38,7 +39,7 @@ from serving.openai_schemas import (
 )
 from serving.refusals import answered, read_body, sentence_about
 from serving.requests import json_body
-from serving.routes.generate import BODY_BYTES, LANGUAGE_PROBLEMS, TOO_LARGE
+from serving.routes.generate import BODY_BYTES, LANGUAGE_REFUSALS, TOO_LARGE
 from serving.security import auth
 from serving.security.auth import require
 from serving.security.principal import Principal, Role
@@ -47,7 +48,7 @@ from serving.service import Service
 WITHHELD = Token("", None)
 """In the place of an answer that may not leave, so that a prompt's tokens are followed by one, as clients expect."""
 
-_PROBLEMS = {status: {**problem, "model": ErrorResponse} for status, problem in LANGUAGE_PROBLEMS.items()}
+_REFUSALS = openapi.refusals(LANGUAGE_REFUSALS, ErrorResponse)
 
 Asking = Annotated[Principal, Depends(require(Role.CLINICIAN, Role.ENGINEER))]
 
@@ -59,7 +60,7 @@ def router(service: Service) -> APIRouter:
     @routes.get(
         "/v1/models",
         summary="The language version that is served, by the name that OpenAI's clients send",
-        responses={200: {"model": Models}, **_PROBLEMS},
+        responses={200: {"model": Models}, **_REFUSALS},
         dependencies=[Depends(require(Role.CLINICIAN, Role.ENGINEER))],
     )
     async def models() -> Response:
@@ -68,8 +69,8 @@ def router(service: Service) -> APIRouter:
     @routes.post(
         "/v1/completions",
         summary="Writes on after a text; a prompt's log-probabilities need the role engineer",
-        responses={200: {"model": Completion}, **_PROBLEMS},
-        openapi_extra=_body(CompletionRequest),
+        responses={200: {"model": Completion}, **_REFUSALS},
+        openapi_extra=openapi.takes(openapi.schema_of(CompletionRequest)),
     )
     async def completions(request: Request, principal: Asking) -> Response:
         return await answered(service.metrics, _complete(service, request, principal), error_body)
@@ -77,8 +78,8 @@ def router(service: Service) -> APIRouter:
     @routes.post(
         "/v1/chat/completions",
         summary="Answers a conversation's last turn; use_safety false needs the role engineer",
-        responses={200: {"model": ChatCompletion}, **_PROBLEMS},
-        openapi_extra=_body(ChatRequest),
+        responses={200: {"model": ChatCompletion}, **_REFUSALS},
+        openapi_extra=openapi.takes(openapi.schema_of(ChatRequest)),
     )
     async def chat(request: Request, principal: Asking) -> Response:
         return await answered(service.metrics, _converse(service, request, principal), error_body)
@@ -277,9 +278,3 @@ def _event(content: BaseModel) -> bytes:
 
 def _json(content: BaseModel) -> Response:
     return Response(content.model_dump_json(), media_type="application/json")
-
-
-def _body(shape: type[BaseModel]) -> dict[str, Any]:
-    """The parameters and the request body of a route in the OpenAPI document."""
-    content = {"application/json": {"schema": json_body.schema(shape)}}
-    return {"parameters": [auth.PURPOSE_PARAMETER], "requestBody": {"required": True, "content": content}}

@@ -3,17 +3,16 @@
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
-from starlette.requests import ClientDisconnect
 
-from serving import schemas
+from serving import openapi, schemas
 from serving.log.logged_answers import Requester
-from serving.refusals import read_body, refused
-from serving.schemas import Answer, Problem
+from serving.refusals import answered, read_body
+from serving.schemas import Answer
 from serving.security import auth
-from serving.security.auth import PROBLEMS, require
+from serving.security.auth import require
 from serving.security.principal import Principal, Role
 from serving.service import Service
 
@@ -23,26 +22,18 @@ TOO_LARGE = (
     f"send one patient at a time, with a clinical_note of at most {schemas.NOTE_CHARACTERS} characters"
 )
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    **PROBLEMS,
-    404: {
-        "model": Problem,
-        "description": "The lake does not know the patient, or no such version is served",
-    },
-    413: {"model": Problem, "description": "The body is too large"},
-    422: {
-        "model": Problem,
-        "description": "Not JSON, an unknown field, a wrong type, or whom the models are not made for",
-    },
-    503: {"model": Problem, "description": "No model is served, or the prediction could not be logged"},
+_RESPONSES: openapi.Refusals = {
+    200: {"model": Answer, "description": "Logged and answered"},
+    **openapi.refusals(
+        openapi.TOO_LARGE
+        | {
+            404: "The lake does not know the patient, or no such version is served",
+            422: "Not JSON, an unknown field, a wrong type, or whom the models are not made for",
+            503: "No model is served, or the prediction could not be logged",
+        }
+    ),
 }
-_BODY = {
-    "parameters": [auth.PURPOSE_PARAMETER],
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": schemas.request_schema(), "examples": schemas.EXAMPLES}},
-    },
-}
+_BODY = openapi.takes(schemas.request_schema(), schemas.EXAMPLES)
 
 
 def router(service: Service) -> APIRouter:
@@ -52,18 +43,18 @@ def router(service: Service) -> APIRouter:
     @routes.post(
         "/predict",
         summary="Risk of one patient, from plain values or from the lake",
-        responses={200: {"model": Answer, "description": "Logged and answered"}, **_PROBLEMS},
+        responses=_RESPONSES,
         openapi_extra=_BODY,
     )
     async def predict(
         request: Request, principal: Annotated[Principal, Depends(require(Role.CLINICIAN))]
     ) -> Response:
-        return await _predicted(service, request, principal, service.predict)
+        return await answered(service.metrics, _predicted(service, request, principal, service.predict))
 
     @routes.post(
         "/models/{name}/{version}/predict",
         summary="The same of one version that is served, whichever patients it is drawn for",
-        responses={200: {"model": Answer, "description": "Logged and answered"}, **_PROBLEMS},
+        responses=_RESPONSES,
         openapi_extra=_BODY,
     )
     async def predict_by(
@@ -72,7 +63,8 @@ def router(service: Service) -> APIRouter:
         request: Request,
         principal: Annotated[Principal, Depends(require(Role.CLINICIAN))],
     ) -> Response:
-        return await _predicted(service, request, principal, partial(service.predict_by, name, version))
+        predict = partial(service.predict_by, name, version)
+        return await answered(service.metrics, _predicted(service, request, principal, predict))
 
     return routes
 
@@ -84,12 +76,7 @@ async def _predicted(
     predict: Callable[[bytes, Requester], Awaitable[bytes]],
 ) -> Response:
     begun = time.perf_counter()
-    try:
-        requester = auth.requester(request, principal)
-        content = await predict(await read_body(request, BODY_BYTES, TOO_LARGE), requester)
-    except ClientDisconnect:
-        return Response(status_code=400)  # nobody is left to read it
-    except Exception as error:
-        return refused(error, service.metrics)
+    requester = auth.requester(request, principal)
+    content = await predict(await read_body(request, BODY_BYTES, TOO_LARGE), requester)
     service.metrics.seconds.observe(time.perf_counter() - begun)
     return Response(content, media_type="application/json")

@@ -4,15 +4,12 @@
 request proves who sends it is ``serving.security.access``.
 """
 
-from typing import Any
-
 from fastapi import Request
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
 from mediscale.core.errors import InputError
 from serving.log.logged_answers import Requester
-from serving.schemas import Problem
 from serving.security.access import Access
 from serving.security.principal import PURPOSES, Principal, RefusedError, Role
 
@@ -20,21 +17,7 @@ OPEN_PATHS = frozenset({"/live", "/ready", "/docs", "/openapi.json"})
 """Routes that nobody needs a role for. The first two are one word for whoever restarts or balances servers, which has
 no key; the others are the same for every hospital, and the page is where a person types a key in."""
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "No valid key or token"},
-    403: {"model": Problem, "description": "No role that may ask this, or a page of another site"},
-    429: {"model": Problem, "description": "Too many requests; Retry-After says when to ask again"},
-}
-"""What a route with a role may answer, for the OpenAPI document."""
-
 PURPOSE_HEADER = "Purpose-Of-Use"
-PURPOSE_PARAMETER: dict[str, Any] = {
-    "name": PURPOSE_HEADER,
-    "in": "header",
-    "description": "Why the patient's data is used. Default: treatment, with a key or token",
-    "schema": {"enum": list(PURPOSES)},
-}
-"""Of the routes that answer about patients, for the OpenAPI document."""
 
 
 class Require(SecurityBase):
