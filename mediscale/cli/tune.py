@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mediscale.cli.verbs import Verb, add_tasks, count, settings, tasks_of
+from mediscale.core.tree_libraries import DISPLAY_NAMES
 
 if TYPE_CHECKING:
     from training.tabular.risk_tuning import Result
@@ -15,9 +16,9 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--library",
         action="append",
-        choices=("xgboost", "lightgbm", "spark"),
+        choices=tuple(DISPLAY_NAMES),
         default=[],
-        help="that may grow the trees; may be given again (default: xgboost and lightgbm)",
+        help="which may grow the trees; may be given again (default: xgboost and lightgbm)",
     )
     parser.add_argument("--trials", type=count, default=30, help="for each task, at most (30)")
     parser.add_argument(

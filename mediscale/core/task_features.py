@@ -19,7 +19,22 @@ Statistic = Literal[
 ]  # fmt: skip
 """Of measurements in a window. The last three, as ``count``, are of how they were charted and not of what they were:
 hours since the newest, mean hours between them, and the standard deviation of these."""
+STATISTICS: dict[str, str] = {
+    "last": "newest",
+    "min": "lowest",
+    "max": "highest",
+    "mean": "mean",
+    "sum": "total",
+    "count": "number of measurements of",
+    "trend": "trend per hour of",
+    "recency": "hours since the newest",
+    "interval": "mean hours between measurements of",
+    "irregularity": "spread of the hours between measurements of",
+}
+"""Each statistic in words, before those of what is measured."""
 Window = Literal["6h", "24h", "stay"]
+WINDOWS: dict[str, str] = {"6h": "in the last 6 h", "24h": "in the last 24 h", "stay": "in this stay"}
+"""Each window in words."""
 CourseFeature = Literal["in_icu", "hours_since_admission"]
 
 

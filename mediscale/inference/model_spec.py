@@ -4,7 +4,7 @@ Training writes it into the logged model's folder; serving and monitoring read i
 training code. Missing values are ``null`` here and NaN in arrays.
 """
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mediscale.core.refs import Frozen
 from mediscale.core.task_times import MayBeAsked
 from mediscale.core.tasks import TaskName
+from mediscale.core.tree_libraries import TreeLibrary
 from mediscale.inference.points import PointsScore
 
 Number = TypeVar("Number", float, NDArray[np.float64])
@@ -86,8 +87,8 @@ class PredictorSpec(Frozen):
     """When a server may ask about a patient of the lake, as the task's file said when the version was trained."""
     excluded_destinations: tuple[str, ...]
     """Discharges after which it may not ask, as silver codes them, for the outcome can't happen then."""
-    library: Literal["xgboost", "lightgbm", "spark"] = "xgboost"
-    """That grew the trees."""
+    library: TreeLibrary = "xgboost"
+    """Which library grew the trees."""
     missing_values: str = "A missing value goes the way that the split learnt."
     """What the trees do with a missing value, in a sentence: what imputation stands in them."""
     features: tuple[str, ...]

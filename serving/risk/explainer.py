@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mediscale.core.concepts import CONCEPTS, TREATMENTS
+from mediscale.core.task_features import STATISTICS, WINDOWS
 from mediscale.inference.model_spec import PredictorSpec
 from serving.schemas import Factor, display_name
 
@@ -18,17 +19,11 @@ NOTE = "clinical_note"
 
 Floats = NDArray[np.float64]
 
-_STATISTICS = {
-    "last": "newest", "min": "lowest", "max": "highest", "mean": "mean", "sum": "total",
-    "trend": "trend per hour of", "count": "number of measurements of", "recency": "hours since the newest",
-    "interval": "mean hours between measurements of", "irregularity": "spread of the hours between measurements of",
-}  # fmt: skip
-_WINDOWS = {"6h": "in the last 6 h", "24h": "in the last 24 h", "stay": "in this stay"}
 _MEASURED = re.compile(
-    rf"({'|'.join(c.name for c in CONCEPTS)})_({'|'.join(_STATISTICS)})_({'|'.join(_WINDOWS)})"
+    rf"({'|'.join(c.name for c in CONCEPTS)})_({'|'.join(STATISTICS)})_({'|'.join(WINDOWS)})"
 )
 _COMORBID = re.compile(r"(charlson|elixhauser)_(?!score)(\w+)")
-_TREATED = re.compile(rf"treatment_({'|'.join(TREATMENTS)})_({'|'.join(_WINDOWS)})")
+_TREATED = re.compile(rf"treatment_({'|'.join(TREATMENTS)})_({'|'.join(WINDOWS)})")
 _FLAGS = frozenset({"emergency_admission", "in_icu"})
 _PLAIN = {
     "age_years": "age", "sex_female": "sex", "prior_visits_365d": "hospital visits in the year before",
@@ -46,9 +41,9 @@ def describe_feature(feature: str) -> str:
     """
     if match := _MEASURED.fullmatch(feature):
         concept, statistic, window = match.groups()
-        return f"{_STATISTICS[statistic]} {display_name(concept)} {_WINDOWS[window]}"
+        return f"{STATISTICS[statistic]} {display_name(concept)} {WINDOWS[window]}"
     if match := _TREATED.fullmatch(feature):
-        return f"{display_name(match[1])} {_WINDOWS[match[2]]}"
+        return f"{display_name(match[1])} {WINDOWS[match[2]]}"
     if match := _COMORBID.fullmatch(feature):
         return f"{display_name(match[2])} among earlier diagnoses ({match[1].capitalize()})"
     return _PLAIN.get(feature, display_name(feature))

@@ -11,13 +11,13 @@ from mediscale.core import tasks
 from mediscale.core.concepts import by_name
 from mediscale.core.privacy import SMALL_COUNT
 from mediscale.core.tasks import TaskName
+from mediscale.core.tree_libraries import TreeLibrary
 from mediscale.inference.model_spec import Calibration, KnownAnswer, PredictorSpec
 from mediscale.inference.points import PointsScore
 from mediscale.storage import registry
 from training.statistics import calibration as calibrated
 from training.statistics.metrics import Floats
-from training.tabular.recipe import Library
-from training.tabular.tree_training import MISSING_VALUES
+from training.tabular.tree_training import LIBRARIES
 from training.tabular.usual_ranges import usual_ranges
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def spec(
     thresholds: dict[str, float],
     dataset: str,
     task: TaskName,
-    library: Library,
+    library: TreeLibrary,
     points: PointsScore | None,
 ) -> PredictorSpec:
     """``predictor.json`` of trees that were cut to the chosen rounds."""
@@ -60,7 +60,7 @@ def spec(
         task=task,
         outcome=declared.outcome.sentence,
         library=library,
-        missing_values=MISSING_VALUES[library],
+        missing_values=LIBRARIES[library].missing_values,
         may_be_asked=declared.may_be_asked,
         excluded_destinations=declared.at_risk.excluded_destinations,
         features=kernel.names(task),

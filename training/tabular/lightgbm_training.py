@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from training.training_examples import Examples
 
 _DRAWS = 10
-MISSING_VALUES = (
-    "A missing value goes the way that the split learnt, or counts as 0 where the split saw none missing."
-)
 
 
 def parameters(recipe: Recipe) -> dict[str, Any]:
@@ -49,6 +46,10 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
 
 class Growth:
     """Trees that are grown round by round."""
+
+    missing_values = (
+        "A missing value goes the way that the split learnt, or counts as 0 where the split saw none missing."
+    )
 
     def __init__(self, training: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe) -> None:
         import lightgbm

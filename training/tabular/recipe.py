@@ -1,6 +1,6 @@
 """The recipe of the trees: their hyperparameters, and those that a task's newest hyperparameter search chose."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -8,21 +8,18 @@ from mediscale.core.annotations import Digest
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
+from mediscale.core.tree_libraries import TreeLibrary
 from mediscale.storage import calls
 
 SEARCH = "risk_tuning"
 """The stage that searches. It is known by name: what a fit does must not depend on the code of a search."""
 
 
-Library = Literal["xgboost", "lightgbm", "spark"]
-
-
 class Recipe(Frozen):
     """How the trees are grown."""
 
-    library: Library = "xgboost"
-    """That grows them: XGBoost, LightGBM or Spark ML. Whichever it is, they are stored, explained and served alike."""
-
+    library: TreeLibrary = "xgboost"
+    """Which library grows the trees. Those of each are stored, explained and served alike."""
     rounds: int = Field(300, ge=1, le=1000)
     """Most trees; the log loss on the tuning split ends it earlier."""
     patience: int = Field(30, ge=1)
@@ -58,7 +55,7 @@ class TunedSettings(Frozen):
 def newest_search(
     settings: Settings, dataset: str, task: TaskName, stated: frozenset[str]
 ) -> TunedSettings | None:
-    """What the task's newest finished search chose, but for the settings that are ``given`` anyhow."""
+    """What the newest finished search of the task chose, without the ``stated`` settings; None where there is none."""
     searches = [
         call
         for call in calls.of_stage(settings, SEARCH)
@@ -67,9 +64,8 @@ def newest_search(
     if not searches:
         return None
     chosen: dict[str, Any] = searches[-1].result["settings"]
-    searched = (
-        Recipe.model_fields.keys() - stated
-    )  # an older release may have searched a setting that is no more
+    # an older release may have searched a setting that is no more
+    searched = Recipe.model_fields.keys() - stated
     return TunedSettings(
         search=searches[-1].key, settings={name: v for name, v in chosen.items() if name in searched}
     )

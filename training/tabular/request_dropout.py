@@ -1,4 +1,4 @@
-"""Training rows as requests would have told them: a few plain values, the rest unsaid.
+"""Request dropout: training rows as requests would give them, with a few plain inputs and all others missing.
 
 A model trained on full records alone reads "unsaid" as "not measured", which in a hospital means "not worried".
 """

@@ -19,13 +19,14 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import TRAINING, Stage
 from mediscale.core.tasks import TaskName
+from mediscale.core.tree_libraries import TreeLibrary
 from mediscale.storage import private_files
 from training import hyperparameter_search, training_examples
 from training.hyperparameter_search import CPU_SECONDS, FINISHED, LOSS, Plan, Search, Trial
 from training.statistics import metrics
 from training.statistics.bootstrap import Resamples
 from training.statistics.estimate import Estimate
-from training.tabular.recipe import Library, Recipe
+from training.tabular.recipe import Recipe
 from training.tabular.tree_training import GrownTrees, Job
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class Params(Frozen):
     """At most; the first one is of the default settings."""
     minutes: float = Field(5.0, gt=0)
     """Of CPU, after which no trial is begun and the one under way ends."""
-    libraries: tuple[Library, ...] = Field(("xgboost", "lightgbm"), min_length=1)
-    """That may grow the trees; ``spark`` takes a second a tree and starts Java in each process of a trial."""
+    libraries: tuple[TreeLibrary, ...] = Field(("xgboost", "lightgbm"), min_length=1)
+    """Which may grow the trees; ``spark`` takes a second a tree and starts Java in each process of a trial."""
     rounds: int = Field(600, ge=1, le=1000)
     """Most trees of a trial."""
     workers: int = Field(1, ge=1)
@@ -82,7 +83,7 @@ class Result(Frozen):
     cpu_minutes: float
 
 
-def space(libraries: tuple[Library, ...]) -> dict[str, Any]:
+def space(libraries: tuple[TreeLibrary, ...]) -> dict[str, Any]:
     """The search space: Optuna's distributions over the recipe's fields. Its bounds hold the default settings."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -150,7 +151,7 @@ def _search(params: Params, settings: Settings, key: str) -> list[Trial]:
     return hyperparameter_search.search(settings, this, partial(_plan, job, params.libraries))
 
 
-def _plan(job: Job, libraries: tuple[Library, ...]) -> Plan:
+def _plan(job: Job, libraries: tuple[TreeLibrary, ...]) -> Plan:
     from ray.tune.schedulers import ASHAScheduler
 
     most = job.recipe.rounds

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from training.statistics.metrics import Floats
     from training.training_examples import Examples, Inputs
 
-MISSING_VALUES = "A missing value counts as the median of the training rows, or as 0 where no row has one."
-
 
 class Growth:
     """Trees that Spark grew all at once, given out round by round."""
+
+    missing_values = (
+        "A missing value counts as the median of the training rows, or as 0 where no row has one."
+    )
 
     def __init__(self, training: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe) -> None:
         inputs, outcomes, weights = request_dropout.with_requests(training, task, recipe.seed)

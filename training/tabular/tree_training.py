@@ -13,12 +13,13 @@ from data_pipeline.features import kernel
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
+from mediscale.core.tree_libraries import TreeLibrary
 from mediscale.storage import private_files
 from training import ray_session
 from training.statistics import calibration, metrics
 from training.tabular import continuation, lightgbm_training, spark_training, xgboost_training
 from training.tabular.continuation import Parent
-from training.tabular.recipe import Library, Recipe
+from training.tabular.recipe import Recipe
 
 if TYPE_CHECKING:
     import xgboost
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 class Growth(Protocol):
     """Trees of a library, grown round by round on the training rows."""
+
+    missing_values: str
+    """What the trees do with a missing value, in a sentence."""
+
+    def __init__(self, training: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe) -> None: ...
 
     def grow(self) -> bool:
         """One round more; whether there was a tree to add."""
@@ -39,25 +45,11 @@ class Growth(Protocol):
         """The trees so far, in the one format that is stored."""
 
 
-class Begin(Protocol):
-    """Begins a recipe's growth with one library."""
-
-    def __call__(
-        self, training: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe
-    ) -> Growth: ...
-
-
-LIBRARIES: dict[Library, Begin] = {
+LIBRARIES: dict[TreeLibrary, type[Growth]] = {
     "xgboost": xgboost_training.Growth,
     "lightgbm": lightgbm_training.Growth,
     "spark": spark_training.Growth,
 }
-MISSING_VALUES: dict[Library, str] = {
-    "xgboost": xgboost_training.MISSING_VALUES,
-    "lightgbm": lightgbm_training.MISSING_VALUES,
-    "spark": spark_training.MISSING_VALUES,
-}
-"""What the trees of a library do with a missing value, in a sentence."""
 
 
 class GrownTrees:

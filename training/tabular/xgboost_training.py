@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_BIN = 64
-MISSING_VALUES = "A missing value goes the way that the split learnt."
 
 
 def parameters(recipe: Recipe) -> dict[str, Any]:
@@ -89,6 +88,8 @@ def _matrices(
 
 class Growth:
     """Trees that are grown round by round, as ``train`` grows them."""
+
+    missing_values = "A missing value goes the way that the split learnt."
 
     def __init__(self, training: "Examples", tuning: "Examples", task: TaskName, recipe: Recipe) -> None:
         import xgboost

@@ -6,7 +6,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from mediscale.core import tasks
+from mediscale.core import tasks, tree_libraries
 from mediscale.core.outcomes import Readmission
 from mediscale.core.privacy import SUPPRESSED, WHY_SUPPRESSED, count
 from mediscale.inference.model_spec import NOTICE
@@ -294,11 +294,8 @@ def silent_period(of: Subject) -> str:
 # --- how it was made ---------------------------------------------------------------------------------------------
 
 
-_LIBRARIES = {"xgboost": "XGBoost", "lightgbm": "LightGBM", "spark": "Spark ML"}
-
-
 def methods(of: Subject) -> str:
-    library = f" ({_LIBRARIES[of.decided.spec.library]})" if of.decided.spec else ""
+    library = f" ({tree_libraries.DISPLAY_NAMES[of.decided.spec.library]})" if of.decided.spec else ""
     return (
         f"Gradient-boosted trees{library}, their number chosen on the tuning part; Platt scaling and thresholds on "
         f"the tuning part; {of.evidence.bootstrap:,} bootstrap resamples of held-out patients for every interval, at "
@@ -335,6 +332,16 @@ def monitoring(_: Subject) -> str:
     return (
         "Every night the drift job compares the answers of the day with the training set, column by column, at a "
         "family-wise error rate that is calibrated by resampling; outcomes are compared once they have matured."
+    )
+
+
+def fairness_monitoring(of: Subject) -> str:
+    policy, attributes = of.decided.policy, ", ".join(labels.ATTRIBUTES.values()).lower()
+    return (
+        "Every night, for each window of answers whose outcomes have all matured: discrimination and calibration are "
+        f"measured by {attributes}, with intervals that hold for all groups of the window together. A group whose "
+        f"AUROC surely lies more than {policy.subgroup_gap_max:g} below the overall one, or whose calibration surely "
+        "lies outside of the policy's range, raises an alarm and is a reason to retrain."
     )
 
 

@@ -94,6 +94,12 @@ def test_it_says_what_the_evidence_says(card, one_run) -> None:
     assert "9007199254" not in card.model_dump_json()
 
 
+def test_monitoring_of_fairness_is_claimed_with_the_gap_that_raises_its_alarm(card) -> None:
+    item, gap = items(card)["8.iii"], tasks.load("mortality").policy.subgroup_gap_max
+    assert item.status == "answered"
+    assert f"more than {gap:g} below the overall one" in item.answer[0]
+
+
 def test_it_says_which_leak_checks_the_training_set_passed(card) -> None:
     told = " ".join(items(card, 1)["7"].answer)
     assert "Passed: later facts, one patient one split. Failed: nothing." in told

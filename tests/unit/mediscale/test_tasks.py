@@ -4,7 +4,7 @@ import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
@@ -16,6 +16,7 @@ from data_pipeline.features import kernel
 from mediscale.core import declaration_files, task_names, tasks
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen
+from mediscale.core.task_features import STATISTICS, WINDOWS, Statistic, Window
 from mediscale.core.tasks import TaskName
 from training.evaluation import baselines
 
@@ -275,3 +276,8 @@ def test_a_mistake_in_a_file_is_one_sentence_that_says_where(text: str, sentence
         tasks.parse("toy", text)
     assert str(refused.value).endswith(f"correct it in {task_names.FOLDER} and run again.")
     assert "\n" not in str(refused.value)
+
+
+def test_every_statistic_and_window_has_its_words() -> None:
+    assert tuple(STATISTICS) == get_args(Statistic)
+    assert tuple(WINDOWS) == get_args(Window)

@@ -1,12 +1,14 @@
 """What a trial of the hyperparameter search measures is what a fit gives, and who gets what a search chose."""
 
 from datetime import UTC, datetime
+from typing import get_args
 
 import numpy as np
 import pytest
 from unit.training.test_calibration import _examples
 
 from mediscale.core.settings import Settings
+from mediscale.core.tree_libraries import DISPLAY_NAMES, TreeLibrary
 from mediscale.pipeline import runtime_inputs
 from mediscale.storage import calls
 from mediscale.storage.calls import Call
@@ -101,3 +103,7 @@ def test_a_fit_takes_what_the_newest_search_of_its_task_chose_and_a_person_s_wor
     assert params(depth=3, rounds=9).recipe == Recipe(depth=3, learning_rate=0.05, rounds=9)
     assert params(task="readmission").tuned is None
     assert params(dataset="elsewhere").tuned is None
+
+
+def test_every_library_has_its_code_and_its_name() -> None:
+    assert set(DISPLAY_NAMES) == set(tree_training.LIBRARIES) == set(get_args(TreeLibrary))
