@@ -22,11 +22,18 @@ SHARD = "shard"
 
 @dataclass(frozen=True)
 class Column:
-    """One column. ``nullable=False`` is itself a rule: a row without the value is quarantined."""
+    """One column. Where rules judge the rows, one without a value is quarantined, unless the column is nullable."""
 
     name: str
     kind: Kind
     description: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Nullable(Column):
+    """A column in which a row may lack a value."""
+
     nullable: bool = True
 
 
