@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from mediscale.core import caller
 from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
 from serving import refusals
@@ -18,7 +19,7 @@ from serving.risk.models import Predictors
 from serving.routes import admin, analyze, approvals, docs, ehr, feedback, generate, openai, predict
 from serving.security.access import Listening
 from serving.security.principal import RefusedError
-from serving.service import Clock, Service, utc_now
+from serving.service import Clock, Service
 
 POLL_SECONDS = 1.5
 """How often the promotion history and the API keys are looked at."""
@@ -34,7 +35,7 @@ def create_app(
     settings: Settings,
     predictors: Predictors,
     prediction_log: PredictionLog,
-    clock: Clock = utc_now,
+    clock: Clock = caller.now,
     listening: Listening | None = None,
     language: tuple[Languages, PredictionLog] | None = None,
 ) -> FastAPI:

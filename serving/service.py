@@ -70,11 +70,6 @@ _FAILED = {
 }
 
 
-def utc_now() -> datetime:
-    """The current time in UTC without a zone, as all times are here."""
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
 class Service:
     """What the endpoints share in one worker process."""
 
@@ -103,9 +98,10 @@ class Service:
         self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
         self.draining = False
         """Whether the server was told to end: it answers on, and says that it is not ready."""
+        # its surrogates are never stored, so that they need not be secret, and equal notes give equal answers
         self._deidentifier = deidentifiers.load(
             deidentifiers.configured(settings), pseudonym_secret.PUBLISHED_SECRET
-        )  # its surrogates are never stored, so that they need not be secret, and equal notes give equal answers
+        )
         pools = self._notes, self._records
         self._risks = Risks(settings, predictors, prediction_log.next_id, clock, pools, self.metrics)
         self._performance = PerformanceGauges(settings, predictors.dataset, self.metrics)
@@ -304,9 +300,8 @@ class Service:
         for task, version in self.predictors.current.items():
             self._show(task, version)
             self.metrics.points_score.labels(task).set(version.is_points_score)
-            self.metrics.fallback_answers.labels(
-                task, version.model.version
-            )  # an alert sees the first one, too
+            # an alert sees the first one, too
+            self.metrics.fallback_answers.labels(task, version.model.version)
         refused = len(self.predictors.refused) + (self.language.languages.refused is not None)
         self.metrics.refused_versions.set(refused)
         splits = self.predictors.splits, self.language.languages.splits

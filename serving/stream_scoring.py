@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from pydantic import TypeAdapter
 
+from mediscale.core import caller
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.core.settings import Settings
 from serving.log.logged_answers import Prediction, Requester
@@ -23,7 +24,6 @@ from serving.risk import responses
 from serving.risk.models import Predictors
 from serving.risk.patient_records import Patients
 from serving.schemas import Answer
-from serving.service import Clock, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,7 @@ _ANSWER = TypeAdapter(Answer)
 class StreamScorer:
     """Scores the patients of batches of events, one dataset's."""
 
-    def __init__(
-        self, settings: Settings, dataset: str, requester: Requester, clock: Clock = utc_now
-    ) -> None:
+    def __init__(self, settings: Settings, dataset: str, requester: Requester) -> None:
         """Loads the versions in production.
 
         Raises:
@@ -48,7 +46,7 @@ class StreamScorer:
                 "; ".join(self._predictors.refused.values())
                 or f"No risk model of {dataset} is in production, so no event can be scored; leave out --risks-topic."
             )
-        self._patients, self._requester, self._clock = Patients(settings, dataset), requester, clock
+        self._patients, self._requester = Patients(settings, dataset), requester
         self._log = PredictionLog(settings, dataset)
 
     def score(self, numbers: Iterable[str]) -> list[tuple[str, str]]:
@@ -72,7 +70,7 @@ class StreamScorer:
                 refused += 1
                 continue
             answer, rows = responses.of_patient(
-                record, served, self._log.next_id(), self._clock(), responses.fall_back
+                record, served, self._log.next_id(), caller.now(), responses.fall_back
             )
             content = _ANSWER.dump_python(answer, mode="json", exclude_none=True)
             messages.append((number, json.dumps({"patient": number, **content})))

@@ -49,10 +49,8 @@ def read_pubmedqa(path: Path) -> list[Question]:
         ) from None
 
 
-def load_medmcqa(split: str = "train", revision: str = MEDMCQA_REVISION) -> list[Question]:
-    """MedMCQA (Pal et al. 2022) from the Hub, or from its cache when there is no network.
-
-    ``split`` is the Hub's: ``train`` or ``validation``; the answers of ``test`` are not public.
+def load_medmcqa(revision: str = MEDMCQA_REVISION) -> list[Question]:
+    """The training part of MedMCQA (Pal et al. 2022) from the Hub, or from its cache when there is no network.
 
     Raises:
         InputError: the Hub does not give the set at this revision.
@@ -60,7 +58,7 @@ def load_medmcqa(split: str = "train", revision: str = MEDMCQA_REVISION) -> list
     import datasets
 
     try:
-        rows = datasets.load_dataset(MEDMCQA, split=split, revision=revision)
+        rows = datasets.load_dataset(MEDMCQA, split="train", revision=revision)
     except (OSError, ValueError) as error:  # of the network, the Hub and its cache alike
         raise InputError(
             f"{MEDMCQA} at revision {revision[:8]} could not be read, neither from the Hub nor from its cache "

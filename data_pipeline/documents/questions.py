@@ -181,11 +181,11 @@ def _compared(question: Question) -> str:
     return f"{question.question} {question.answer}" if short else question.question
 
 
-def remove_duplicates(questions: Sequence[Question], threshold: float = NEAR_DUPLICATE) -> Deduplicated:
+def remove_duplicates(questions: Sequence[Question]) -> Deduplicated:
     """Removes exact and near duplicates; of each group the first question stays."""
     kept, keys, exact, near = [], set[tuple[str, ...]](), 0, 0
     texts = [_compared(question) for question in questions]
-    index = NearDuplicateIndex(texts, threshold)
+    index = NearDuplicateIndex(texts, NEAR_DUPLICATE)
     for question, text in zip(questions, texts, strict=True):
         key = tuple(words(text))
         if key in keys:
@@ -202,14 +202,13 @@ def remove_duplicates(questions: Sequence[Question], threshold: float = NEAR_DUP
 def decontaminate(
     training: Sequence[Question],
     test: Sequence[Question],
-    threshold: float = NEAR_DUPLICATE,
     text: Callable[[Question], str] = _compared,
 ) -> tuple[list[Question], int]:
     """Training questions without exact or near duplicates of any test question, by their ``text``, and how many were
     removed."""
     texts = [text(question) for question in training]
     test_texts = [text(question) for question in test]
-    index = NearDuplicateIndex([*texts, *test_texts], threshold)
+    index = NearDuplicateIndex([*texts, *test_texts], NEAR_DUPLICATE)
     for one in test_texts:
         index.add(one)
     kept = [

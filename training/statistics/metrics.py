@@ -98,7 +98,7 @@ def _mean(w: Floats, values: Floats) -> Floats:
     return _ratio(w @ values, w.sum(axis=1))
 
 
-def _recalibrate(y: Floats, x: Floats, w: Floats, steps: int = 30) -> Floats:
+def _recalibrate(y: Floats, x: Floats, w: Floats) -> Floats:
     """Slope of k weighted logistic regressions by Newton's method, all at once; NaN where one did not settle.
 
     They start from the null model, on standardised ``x``, and no step is longer than one: where risks are far too
@@ -111,7 +111,7 @@ def _recalibrate(y: Floats, x: Floats, w: Floats, steps: int = 30) -> Floats:
     a, b = logit(_mean(w, y)), np.zeros(len(w))
     length = np.full(len(w), np.inf)
     with np.errstate(all="ignore"):
-        for _ in range(steps):
+        for _ in range(30):
             mu = sigmoid(a[:, None] + b[:, None] * x)
             residual, curvature = w * (y - mu), w * mu * (1 - mu)
             h0, h1, h2 = curvature.sum(axis=1), curvature @ x, curvature @ x**2
@@ -126,10 +126,10 @@ def _recalibrate(y: Floats, x: Floats, w: Floats, steps: int = 30) -> Floats:
     return np.where((length < 1e-6) & _both_classes(y, w), b / spread, np.nan)
 
 
-def _shift(y: Floats, x: Floats, w: Floats, steps: int = 60) -> Floats:
+def _shift(y: Floats, x: Floats, w: Floats) -> Floats:
     a, step = np.zeros(len(w)), np.full(len(w), np.inf)
     with np.errstate(all="ignore"):
-        for _ in range(steps):
+        for _ in range(60):
             mu = sigmoid(a[:, None] + x)
             step = (w * (y - mu)).sum(axis=1) / (w * mu * (1 - mu)).sum(axis=1)
             a = a + np.clip(step, -2, 2)
