@@ -54,7 +54,7 @@ SYNTHETIC = "synthetic"
 
 
 def usual(name: str) -> str | None:
-    """What a run gets that nobody gives a parameter to, as each scheduled one: ``MEDISCALE_SOURCE`` and so on."""
+    """The default of a run's parameter, by which scheduled runs go: ``MEDISCALE_SOURCE`` and so on."""
     return os.environ.get(f"MEDISCALE_{name.upper()}") or None
 
 
@@ -127,7 +127,7 @@ DATASET_PARAM = Param(
 
 
 def alert(context: Mapping[str, Any]) -> None:
-    """Tells which task, or which run as a whole, failed: names only, a stage's own sentence is in the task's log."""
+    """Logs which task or run failed, and tells the webhook: names only, for a stage's sentence is in its task's log."""
     run, failed = context["dag_run"], context.get("task_instance")
     message = {"dag": run.dag_id, "run": run.run_id}
     if "reason" in context:  # of a run, whose context names any of its tasks
@@ -212,7 +212,7 @@ class StageOperator(BaseOperator):
         return code, text.strip().rpartition("\n")[2] or f"ended with code {code} without a word"
 
     def on_kill(self) -> None:
-        """What a person's click, a lost heartbeat or the scheduler's end come to. A stage may be killed anywhere."""
+        """Kills the program: Airflow's hook for a task that a person, a lost heartbeat or the scheduler's end stops."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -41,7 +41,7 @@ class Done:
 
 
 def prepare_source(home: str, config: RunConfig, run_id: str, job: str, **which: str) -> str:
-    """JSON of what a run begins with; the whole run's configuration is checked before."""
+    """The source that a run begins with, as JSON, after the configuration of all its stages was checked."""
     source = _or_one_sentence(
         lambda: runtime_inputs.prepare_source(
             _settings(home), runtime_inputs.Source(**which), config, _run_id(run_id, job)

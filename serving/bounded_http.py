@@ -39,7 +39,7 @@ class _RefusedError(Exception):
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One connection."""
+    """One connection of a peer, within the limits."""
 
     _all_bodies = 0
     """Bytes over all connections of this process."""
@@ -177,9 +177,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._free_body()
         self._service.metrics.refusals.labels(status).inc()
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            path = bytes(getattr(self, "url", b"")).decode(
-                "latin-1"
-            )  # none before the first request's begins
+            # none before the first request's begins
+            path = bytes(getattr(self, "url", b"")).decode("latin-1")
             content = refusals.body_at(path)(sentence, status)
             self.transport.write(_response(status, content, self.server_state.default_headers))
         if self.cycle is not None and not self.cycle.response_complete:

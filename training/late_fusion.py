@@ -188,9 +188,8 @@ def _fitted(answers: Answers) -> Combination:
     """Logistic regression by penalised likelihood: with few rows it stays near the table model alone."""
     from scipy.optimize import minimize
 
-    reference_mean = (
-        float(answers.notes.mean()) if len(answers) else 0.0
-    )  # a half of few patients may be empty
+    # a half of few patients may be empty
+    reference_mean = float(answers.notes.mean()) if len(answers) else 0.0
 
     def combination(x: Floats) -> Combination:
         return Combination(

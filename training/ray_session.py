@@ -205,9 +205,8 @@ def _start(ray: Any, workers: int) -> None:
     """Ray gives its own processes a fixed 30 seconds; on a crowded machine the second try finds them in memory."""
     from ray._private import services
 
-    services.resolve_ip_for_localhost = lambda host: (
-        host
-    )  # or it takes this machine's address, and listens to everybody
+    # or it takes this machine's address, and listens to everybody
+    services.resolve_ip_for_localhost = lambda host: host
     for attempt in range(_STARTS):
         try:
             ray.init(

@@ -119,9 +119,8 @@ def in_order(rows: pa.Table, keys: Sequence[str]) -> pa.Table:
     sortable = pa.table({name: as_key(rows, name) for name in keys})
     if len(sortable.group_by(keys).aggregate([])) < len(rows):
         others = [name for name in rows.column_names if name not in keys]
-        others.sort(
-            key=lambda name: pa.types.is_floating(rows[name].type)
-        )  # what may be a little apart, last
+        # what may be a little apart, last
+        others.sort(key=lambda name: pa.types.is_floating(rows[name].type))
         sortable = pa.table({name: as_key(rows, name) for name in (*keys, *others)})
     return rows.take(pc.sort_indices(sortable, [(name, "ascending") for name in sortable.column_names]))
 

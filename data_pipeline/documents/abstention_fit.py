@@ -146,8 +146,8 @@ class Shipped(Frozen):
 
 
 def shipped(embedder: Embedder) -> Shipped:
-    """Made anew with the packaged embedder (``benchmarks/grounded_answers.py --write``); rounded, so that fits which
-    differ in the order of their sums give the same file."""
+    """The packaged fit, made anew with the packaged embedder (``benchmarks/grounded_answers.py --write``); rounded, so
+    that fits which differ in the order of their sums give the same file."""
     fitted = _of_own_corpus(embedder)
     rounded = fitted.model_copy(
         update={
@@ -176,7 +176,7 @@ def sampled_evidence(embedder: Embedder) -> dict[str, tuple[float, ...]]:
 
 
 def of_own_questions(settings: Settings, embedder: Embedder) -> Abstention:
-    """Fitted on the project's own corpus and questions with an embedder: for the packaged one it is shipped, for
+    """The fit on the project's own corpus and questions with an embedder: for the packaged one it is shipped, for
     another it takes a minute or two, once in a home."""
     if embedder.spec.name == embedders.PACKAGED:
         return read_shipped().abstention

@@ -221,9 +221,8 @@ class Index:
         scores = self._bm25.get_scores_from_ids(tokens)
         if mask is not None:
             scores *= mask
-        best = np.flatnonzero(
-            scores > 0
-        )  # to part what is 0 for the most part takes argpartition 17 times as long
+        # to part what is 0 for the most part takes argpartition 17 times as long
+        best = np.flatnonzero(scores > 0)
         if len(best) > CANDIDATES:
             best = best[np.argpartition(scores[best], -CANDIDATES)[-CANDIDATES:]]
         best = best[np.lexsort((best, -scores[best]))]

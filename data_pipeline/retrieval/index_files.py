@@ -66,7 +66,9 @@ class OtherFormatError(StorageError):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises:
+    """The manifest of the index in a folder.
+
+    Raises:
     NotFoundError: there is no index in the folder.
     OtherFormatError: another release made it, with other files.
     StorageError: its manifest is damaged.

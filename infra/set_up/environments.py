@@ -17,7 +17,7 @@ def make_tools(bootstrap: Path) -> None:
 
 
 def make_environment(home: Path, lock: Path, size: str) -> None:
-    """A folder without a stamp may hold half a package of a set-up that was killed: it starts anew, from uv's cache.
+    """Makes the virtual environment of a lock. One without a stamp, as a killed set-up leaves it, is made anew.
 
     pyspark comes as source only: what builds it is held to digests as well. Bytecode is not compiled here: Python keeps
     that of what is imported, and more than half of these files never are.
@@ -39,7 +39,7 @@ def make_environment(home: Path, lock: Path, size: str) -> None:
 
 
 def install_project() -> None:
-    """Editable, with the build backend that the lock holds: nothing is fetched."""
+    """Installs this checkout, editable, with the build backend that the lock holds: nothing is fetched."""
     install = [*uv("pip", "install"), "--offline", "--no-deps", "--no-build-isolation"]
     into = ["--python", str(places.PLATFORM / "bin" / "python"), "--editable", str(places.ROOT)]
     run("installing mediscale itself", [*install, *into], "the locked build backend")

@@ -76,11 +76,10 @@ def retrieve_jars(title: str, partial: Path, *arguments: str | Path) -> None:
 
 
 def lock_jars() -> None:
-    """Resolves ivy.xml with all that its jars depend on, and writes down what that is."""
+    """Writes the locks: resolves ivy.xml with all that its jars depend on."""
     partial = places.TOOLS / "jars.partial"
-    shutil.rmtree(
-        places.TOOLS / "ivy", ignore_errors=True
-    )  # it says of locked jars that they depend on nothing
+    # it says of locked jars that they depend on nothing
+    shutil.rmtree(places.TOOLS / "ivy", ignore_errors=True)
     retrieve_jars("resolving infra/spark/ivy.xml", partial, "-ivy", IVY, "-confs", *LOCKS)
     for name, lock in LOCKS.items():
         jars = sorted((partial / name).glob("*.jar"))
@@ -89,7 +88,7 @@ def lock_jars() -> None:
 
 
 def check_jars(folder: Path, locked: Mapping[Coordinates, str]) -> None:
-    """Jars that are exactly those of the lock get the names that class paths are used to; else all is refused."""
+    """Compares fetched jars with their lock, and renames them as class paths have them; one difference refuses all."""
     expected = {":".join(coordinates): digest for coordinates, digest in locked.items()}
     digests = {jar.stem: sha256(jar) for jar in folder.glob("*.jar")}
     wrong = sorted(

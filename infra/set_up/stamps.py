@@ -13,7 +13,7 @@ from infra.set_up.commands import say
 
 
 def digest_of(*files: Path) -> str:
-    """Covers the files, this checkout's place (a virtual environment cannot be moved) and the Python behind it."""
+    """Digest of what a step is made from: files, Python, and where the checkout is, for its environments can't move."""
     digest = hashlib.sha256(f"{places.ROOT} {places.BASE_PYTHON} {sys.version}".encode())
     for file in files:
         digest.update(file.read_bytes())

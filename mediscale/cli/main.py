@@ -103,9 +103,8 @@ def _end(code: list[int]) -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    os.umask(
-        0o077
-    )  # what is written may hold patient data; private_files says the same to stages and servers
+    # what is written may hold patient data; private_files says the same to stages and servers
+    os.umask(0o077)
     try:
         try:
             return _dispatch(arguments)

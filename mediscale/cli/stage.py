@@ -140,7 +140,7 @@ def _called(name: str, options: argparse.Namespace, home: "Settings") -> "Finish
 
 
 def add_step(parser: argparse.ArgumentParser) -> None:
-    """What an orchestrator needs of a step, whether it starts it as a process or as a pod."""
+    """Adds the options by which an orchestrator runs a step, as a process or as a pod."""
     parser.add_argument(
         "--run-id", default="", help="the run that the call belongs to (default: one of its own)"
     )
@@ -162,8 +162,8 @@ def run_id_of(options: argparse.Namespace) -> str:
 
 
 def begin_step(options: argparse.Namespace, timeout_seconds: int = 0) -> None:
-    """What an earlier try left is gone before the work begins, and the work does not outlive who started it, nor the
-    stage's own timeout."""
+    """Begins a step: deletes the result of an earlier try, and sees to it that the work outlives neither who started it
+    nor the stage's timeout."""
     if options.result:
         options.result.unlink(missing_ok=True)
     if options.exit_with_parent:

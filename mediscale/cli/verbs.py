@@ -204,7 +204,7 @@ def add_alias(parser: argparse.ArgumentParser) -> None:
 
 
 def add_purpose(parser: argparse.ArgumentParser, default: str) -> None:
-    """The purposes are those of ``serving.security.auth``, which is not imported for help."""
+    """Adds ``--purpose``; the purposes are those of ``serving.security.principal``, which is not imported for help."""
     parser.add_argument(
         "--purpose",
         choices=("treatment", "operations", "research", "quality"),

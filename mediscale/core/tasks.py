@@ -223,7 +223,7 @@ _tried: dict[str, Task] = {}
 
 
 def attempt(name_or_file: str) -> Task:
-    """The task of that name or file, which this process, and no other one, knows from then on by its name.
+    """A task to be tried, by its name or file; from then on this process, and no other one, knows it by its name.
 
     Raises:
         UsageError: there is no such task, its file breaks the grammar, or a shipped task has its name.

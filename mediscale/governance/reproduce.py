@@ -212,9 +212,8 @@ def _fit(settings: Settings, record: Call, scratch: Path) -> "pa.Table | None":
     elsewhere = {"home": scratch / "home", "tracking_uri": f"sqlite:///{scratch / 'mlflow.db'}"}
     (scratch / "home").mkdir()
     if (bases := settings.home.absolute() / "base_models").exists():
-        (scratch / "home" / bases.name).symlink_to(
-            bases
-        )  # a base may have gigabytes, and its digest is compared
+        # a base may have gigabytes, and its digest is compared
+        (scratch / "home" / bases.name).symlink_to(bases)
     params = stage.Params.model_validate(_absolute(settings, record.params))
     fitted = stage.fit(params, settings.model_copy(update=elsewhere), record.key)
     fitted.save(scratch / "model")

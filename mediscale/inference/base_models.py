@@ -20,9 +20,8 @@ from mediscale.core.settings import Settings
 if TYPE_CHECKING:
     import torch
 
-getLogger("bitsandbytes").setLevel(
-    ERROR
-)  # as it is imported, it warns of kernels of the hub, which nobody needs
+# as it is imported, it warns of kernels of the hub, which nobody needs
+getLogger("bitsandbytes").setLevel(ERROR)
 
 OFFLINE = "SmolLM2-135M-Instruct"
 """A causal language model of 135 million parameters (Allal et al. 2025, arXiv:2502.02737), whose weights the package

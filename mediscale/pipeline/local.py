@@ -57,7 +57,7 @@ class Run:
 
 
 def introduce(this: Run, pipeline: tuple[steps.Step, ...]) -> None:
-    """What is about to happen and where it goes, for whoever types it the first time."""
+    """Prints what is about to happen and where it goes, for whoever types it the first time."""
     stages = len(tuple(steps.nodes(pipeline, this.tasks)))
     per_task = any(step.per_task for step in pipeline)
     of_tasks = f", for {' and '.join(this.tasks)}" if per_task else ""

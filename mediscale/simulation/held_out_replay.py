@@ -105,9 +105,8 @@ def held_out_requests(settings: Settings, params: Params) -> list[dict[str, Any]
     import pyarrow.compute as pc
 
     rows = lake.dataset(settings, params.training_set).to_table(filter=pc.field("split") == "held_out")
-    rows = rows.sort_by(
-        [("stay_id", "ascending"), ("prediction_time", "ascending")]
-    )  # a hash of the source's id
+    # a hash of the source's id
+    rows = rows.sort_by([("stay_id", "ascending"), ("prediction_time", "ascending")])
     names = kernel.names(params.task)
     matrix = np.column_stack([rows[name].to_numpy() for name in names])
     return [plain_request(kernel.plain_values(row, params.task)) for row in matrix]

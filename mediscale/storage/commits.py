@@ -24,7 +24,7 @@ ROW_GROUP = 1 << 14
 
 
 def write_conflict(dataset: str, table: str) -> BusyError:
-    """The error of whoever was not the first of two writers."""
+    """The error of the second of two writers, whose commit is refused."""
     return BusyError(
         f"Another process wrote {dataset}/{table} at the same moment; nothing was written here, try again."
     )

@@ -50,9 +50,8 @@ def entries(settings: Settings, dataset: str) -> list[Entry]:
         StorageError: an entry is missing, was changed or added by hand, or is not signed by an accepted key; the newest
             entry that was accepted here is gone; or an older release made the home.
     """
-    heads = accepted_heads.accepted(
-        settings, dataset
-    )  # before the table: another process may append meanwhile
+    # before the table: another process may append meanwhile
+    heads = accepted_heads.accepted(settings, dataset)
     read = _read_entries(settings, dataset)
     for problem in problems(dataset, read, signing.accepted_keys(settings), heads):
         remedy = "" if problem.endswith(_WITHOUT_RESTORING) else "Restore the table from a backup; "

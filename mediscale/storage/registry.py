@@ -194,15 +194,13 @@ def client(settings: Settings) -> "MlflowClient":
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    logging.getLogger("mlflow.store.db.utils").setLevel(
-        logging.CRITICAL
-    )  # it prints the error that it raises
+    # it prints the error that it raises
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     connect = partial(MlflowClient, tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
     if settings.tracking_uri.startswith(("http://", "https://")):
         return connect()
-    lock = os.open(
-        settings.home / "mlflow.lock", os.O_CREAT, 0o600
-    )  # read alone: so may be a home that is audited
+    # read alone: so may be a home that is audited
+    lock = os.open(settings.home / "mlflow.lock", os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two that come first would both make its tables
         _begin_with_made_store(settings.tracking_uri)
@@ -302,9 +300,8 @@ def register(mlflow: "MlflowClient", name: str, logged: Any, key: str, tags: Map
             name, source=logged.artifact_location, run_id=logged.source_run_id, tags={**tags, KEY_TAG: key}
         )
     versions = json.dumps([{"name": name, "version": int(registered.version)}])
-    mlflow.set_logged_model_tags(
-        logged.model_id, {"mlflow.modelVersions": versions}
-    )  # the link that MLflow's UI shows
+    # the link that MLflow's UI shows
+    mlflow.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": versions})
     return int(registered.version)
 
 

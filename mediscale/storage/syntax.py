@@ -30,7 +30,7 @@ class ParsedSource(Frozen):
 
 @cache
 def parse(path: Path) -> ParsedSource:
-    """Read once in a process: the stages share most of their files."""
+    """The syntax of a source file, parsed once in a process: the stages share most of their files."""
     content = path.read_bytes()
     source = hashlib.sha256(_this() + content).hexdigest()
     file = Path(importlib.util.cache_from_source(str(path))).with_suffix(".syntax.json")

@@ -109,7 +109,7 @@ def _measurement(feature: str) -> str:
 def compare(
     names: Sequence[str], window: Window, values: Floats, matched: MatchedReference, usual: Floats
 ) -> Comparison:
-    """``values`` has the window's rows and ``usual`` the reference's, in the columns ``names``."""
+    """The window beside its reference: ``values`` are its rows, ``usual`` the reference's, in columns ``names``."""
     alone = -1 - np.arange(len(window))  # nobody knows whether two requests by values are about one patient
     patients = np.where(window.ad_hoc, alone, window.subjects)
     return Comparison(
@@ -125,7 +125,7 @@ def calibrate(
     n_resamples: int,
     generator: np.random.Generator,
 ) -> list[Calibrated]:
-    """One family over all comparisons: at most ``family_wise_error_rate`` of undrifted windows pass any threshold."""
+    """The comparisons with thresholds, of which at most ``family_wise_error_rate`` of undrifted windows pass any."""
     nulls = [
         _judged_only(each, null(each.window, each.reference, n_resamples, generator)) for each in comparisons
     ]

@@ -59,7 +59,7 @@ class Grid:
 
     @classmethod
     def over(cls, reference: Floats) -> "Grid":
-        """Columns without any value in the reference get a grid from 0 to 1 that nothing is judged on."""
+        """The grid over a reference; a column without a value there gets one from 0 to 1 that nothing is judged on."""
         present = np.where(np.isnan(reference).all(axis=0), 0.0, reference)
         first, last = np.nanpercentile(present, (1, 99), axis=0)
         flat = last <= first
@@ -127,9 +127,9 @@ def null(window: Sample, reference: Sample, n_resamples: int, generator: np.rand
 
 
 def thresholds(nulls: Sequence[Null], family_wise_error_rate: float) -> tuple[Thresholds, ...]:
-    """One family over all columns of all nulls (drawn as often).
+    """The thresholds of all columns of all nulls (drawn as often), as one family of tests.
 
-    At most ``family_wise_error_rate`` of quiet windows pass any threshold.
+    At most ``family_wise_error_rate`` of quiet windows pass any of them.
     """
     parts = [part for each in nulls for part in (each.shift, each.missing)]
     spreads = [np.maximum(np.quantile(part, _SPREAD_QUANTILE, axis=0), 1e-9) for part in parts]

@@ -241,9 +241,8 @@ def connect(path: Path, make: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
             address, uri=True, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False
         )
-        connection.execute(
-            "PRAGMA auto_vacuum = INCREMENTAL"
-        )  # rows that were moved away give their room back
+        # rows that were moved away give their room back
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {FREE_BYTES // 4}")

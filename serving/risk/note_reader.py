@@ -60,7 +60,7 @@ class ServedReader(Reader):
         weakref.finalize(self, self._unused.append, (process, self.number))
 
     def load_again(self) -> None:
-        """Into a process that was started anew.
+        """Loads the network again, into a process that was started anew.
 
         Raises:
             MediscaleError: the files are gone or were changed.

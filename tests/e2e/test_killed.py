@@ -59,9 +59,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory, soak: bool) -> list[Setting
     """The homes of loops that were killed and went on to their end."""
     homes, notes = [tmp_path_factory.mktemp("killed")], "with-notes" if soak else "without-notes"
     first_commit = Path(Settings(home=homes[0]).table_uri("synthetic", "events")) / "_delta_log"
-    kill_at_any_moment(
-        homes[0], notes, 1, until=first_commit
-    )  # a quick machine must not be past the first point
+    # a quick machine must not be past the first point
+    kill_at_any_moment(homes[0], notes, 1, until=first_commit)
     for point in POINTS:
         assert finish(start(homes[0], notes, point)) == -signal.SIGKILL, f"never came to {point}"
     if soak:

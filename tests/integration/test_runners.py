@@ -82,9 +82,8 @@ def with_one_task(folder: Path) -> Path:
 def _orchestrate(runner: str, home: Path, platform: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-c", ORCHESTRATE, runner]
     with_platform = {**around(home), "PYTHONPATH": str(platform), "MEDISCALE_SPARK_MASTER": "local[1]"}
-    return start(
-        command, with_platform, platform
-    )  # which ``-c`` finds first in its folder, whatever is installed
+    # which ``-c`` finds first in its folder, whatever is installed
+    return start(command, with_platform, platform)
 
 
 def _holder(lock: Path, run: "subprocess.Popen[bytes]") -> int:

@@ -59,9 +59,8 @@ Worker processes read the module, too."""
 @pytest.mark.parametrize("by", [sealed.by()])
 def test_a_retraining_needs_no_way_out(tmp_path: Path, by: str) -> None:
     nights = tmp_path / "nights.py"
-    nights.write_text(
-        NIGHTS
-    )  # not by -c: PySpark takes a main module without a file for its own doctests, and ends
+    # not by -c: PySpark takes a main module without a file for its own doctests, and ends
+    nights.write_text(NIGHTS)
     command = sealed.command([sys.executable, str(nights)])
     finish(start(command, {**around(tmp_path / "home"), **sealed.environment()}, ROOT))
     verdicts = [

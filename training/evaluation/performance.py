@@ -159,7 +159,7 @@ class Performance:
         )
 
     def against_oracle(self, truth: Floats) -> Oracle:
-        """``truth`` (n) is NaN where the generator's file does not name the row."""
+        """The model beside the generator's probabilities ``truth`` (n), NaN where its file does not name the row."""
         part = self.part(np.isfinite(truth))
         oracle_risk = truth[np.isfinite(truth)]
         return Oracle(
@@ -170,8 +170,11 @@ class Performance:
         )
 
     def together(self, table: Floats, notes: Floats, truth: Floats | None) -> Together:
-        """``table`` are the risks (n) by the table alone, ``notes`` the log-odds by the notes alone, NaN without any;
-        ``truth`` the generator's, NaN where unknown."""
+        """The version, which reads table and notes, against each of them alone.
+
+        ``table`` are the risks (n) by the table alone, ``notes`` the log-odds by the notes alone, NaN without any;
+        ``truth`` are the generator's probabilities, NaN where unknown.
+        """
         read = np.isfinite(notes)
         return Together(
             read=int(read.sum()),
@@ -215,7 +218,6 @@ class Performance:
 def _negative(estimate: Estimate) -> Estimate:
     """The estimate of the opposite difference."""
     ends = (estimate.value, estimate.high, estimate.low)
-    value, low, high = (
-        None if x is None else 0.0 - x for x in ends
-    )  # a minus would make a nought less than nothing
+    # a minus would make a nought less than nothing
+    value, low, high = (None if x is None else 0.0 - x for x in ends)
     return Estimate(value=value, low=low, high=high)

@@ -38,7 +38,8 @@ def source_supports_task(source: Source, task: Task, absent: Sequence[str]) -> C
 
 
 def outcome_after_prediction(task: Task, labels: pa.Table) -> Check:
-    """A declared outcome has the time of its visit's end, so only when it was known can be judged."""
+    """Check that outcomes come after their predictions. A declared one has the time of its visit's end, so what
+    counts is when it was known."""
     at = microseconds(labels["prediction_time"])
     happened = labels["boolean_value"].to_numpy(zero_copy_only=False).astype(bool)
     dated = labels["outcome_time"].is_valid().to_numpy()

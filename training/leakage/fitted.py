@@ -43,7 +43,7 @@ def load(settings: Settings, training_set: TableRef, task: TaskName) -> dict[str
 def rows_of_each_split(
     settings: Settings, training_set: TableRef, task: TaskName, splits: dict[str, Examples]
 ) -> Check:
-    """What is scaled, imputed or encoded over the rows of another split would differ from the frozen rows."""
+    """Check that a fit reads the frozen rows of each split; scaled or imputed over other splits they would differ."""
     names = list(kernel.names(task))
     table = lake.dataset(settings, training_set)
     problems = []
@@ -71,8 +71,11 @@ def _inputs(rows: pa.Table, names: Sequence[str]) -> NDArray[np.float32]:
 
 
 def shuffled_labels(task: TaskName, splits: dict[str, Examples]) -> Check:
-    """Outcomes are dealt out to patients anew, the same to all of a patient's stays, and the pipeline's own function
-    grows trees: what these tell about other patients, they can't have learned."""
+    """Check that trees grown on shuffled outcomes tell other patients apart no better than chance.
+
+    Outcomes are dealt out to patients anew, the same to all of a patient's stays, and the pipeline's own function grows
+    the trees: what they tell about other patients, they can't have learned.
+    """
     few = {split: rows.where(np.arange(len(rows)) < MOST_ROWS) for split, rows in splits.items()}
     patients = np.unique(np.concatenate([rows.subjects for rows in few.values()]))
     n_with = max(round(few["train"].events / max(len(few["train"]), 1) * len(patients)), 1)

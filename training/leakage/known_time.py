@@ -56,7 +56,7 @@ def _unchanged(
 
 
 def prediction_time_known(sample: Sample) -> Check:
-    """A prediction time that depends on what happens later (the hours before a death) can't be found out then."""
+    """Check that each prediction time follows from what was known then; one that lies hours before a death does not."""
     task = tasks.load(sample.task)
     then = sample.visible_at_prediction(sample.events)
     records = at_risk.assertions(then, task)

@@ -19,7 +19,7 @@ _PLANTED_TOKEN = 2**31 - 1
 
 
 def checks(sample: Sample, read_now: Sequence[list[Tokens]]) -> Iterator[Check]:
-    """``read_now`` is what a model reads of each stay."""
+    """Checks that nothing is read that was written later; ``read_now`` is what a model reads of each stay."""
     then = read(sample, sample.visible_at_prediction(sample.notes))
     yield _unchanged(
         "notes_known_then",

@@ -24,7 +24,7 @@ CheckAndFindings = tuple[Check, tuple[SinglePredictor, ...]]
 
 
 def single_features(task: TaskName, train: Examples) -> CheckAndFindings:
-    """One stay of each patient of the training split is judged."""
+    """Features that tell the outcome implausibly well alone, by one stay of each patient of the training split."""
     _, first = np.unique(train.subjects, return_index=True)
     first = first[:MOST_PATIENTS]
     outcomes = train.outcomes[first]
@@ -36,8 +36,11 @@ def single_features(task: TaskName, train: Examples) -> CheckAndFindings:
 
 
 def single_tokens(task: TaskName, read: Sequence[list[Tokens]], outcomes: Floats) -> CheckAndFindings:
-    """``read`` has the notes that a model reads of each stay, and ``outcomes`` (stays) what came. A token is named by
-    its number in the tokenizer: a word of a note is in no certificate."""
+    """Tokens of the notes that tell the outcome implausibly well alone.
+
+    ``read`` has the notes that a model reads of each stay, and ``outcomes`` (stays) what came. A token is named by its
+    number in the tokenizer: a word of a note is in no certificate.
+    """
     own = [np.unique(np.concatenate(notes)) if notes else np.empty(0, np.int32) for notes in read]
     stay = np.repeat(np.arange(len(own)), [len(tokens) for tokens in own])
     tokens, index = np.unique(np.concatenate([*own, np.empty(0, np.int32)]), return_inverse=True)

@@ -1,6 +1,6 @@
-"""A BERT encoder whose tokens vote: each has, per head, a weight and a value, and the weighted mean is the answer.
+"""Attention pooling over a BERT encoder: per head each token has a weight and a value; their weighted mean answers.
 
-Attention pooling (Ilse et al. 2018, arXiv:1802.04712) over all tokens of a stay. The encoder's first token, which
+Ilse et al. 2018, arXiv:1802.04712, over all tokens of a stay. The encoder's first token, which
 sentence classifiers read, says little when only the lowest layers are used; and the mean of some hundred tokens drowns
 the few words that matter.
 """
@@ -15,7 +15,7 @@ _LARGEST = 20.0
 
 
 class NoteNetwork(torch.nn.Module):  # type: ignore[misc]  # torch's types are not read
-    """``bert`` and a head of two linear layers."""
+    """The network: ``bert`` and a head of two linear layers."""
 
     def __init__(self, bert: BertModel) -> None:
         super().__init__()
@@ -27,8 +27,10 @@ class NoteNetwork(torch.nn.Module):  # type: ignore[misc]  # torch's types are n
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``input_ids, attention_mask`` (w, length) to the sums over each window's tokens of weight times value, and
-        of weight, both (w, heads)."""
+        """Sums over the tokens of each window (w, heads): of weight times value, and of weight.
+
+        ``input_ids`` and ``attention_mask`` are (w, length).
+        """
         tokens = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         with torch.autocast(tokens.device.type, enabled=False):
             tokens = self.dropout(tokens.float())

@@ -20,7 +20,7 @@ class Floor:
 
 
 def at_least(label: str, estimate: Estimate | None, least: float) -> Floor:
-    """The lower end of the interval is not below ``least``."""
+    """A floor under the lower end of the interval, which is at least ``least``."""
     return on_interval(
         label,
         estimate,
@@ -31,7 +31,7 @@ def at_least(label: str, estimate: Estimate | None, least: float) -> Floor:
 
 
 def at_most(label: str, estimate: Estimate | None, most: float) -> Floor:
-    """The upper end of the interval is not above ``most``."""
+    """A floor on the upper end of the interval, which is at most ``most``."""
     return on_interval(
         label,
         estimate,
@@ -42,8 +42,8 @@ def at_most(label: str, estimate: Estimate | None, most: float) -> Floor:
 
 
 def within(label: str, estimate: Estimate | None, least: float, most: float) -> Floor:
-    """The figure itself lies in a range, for an interval reaches it the easier the fewer events there are; and there is
-    an interval."""
+    """A floor on the figure itself, which has an interval and lies in a range: the fewer the events, the easier an
+    interval would reach it."""
     return on_interval(
         label,
         estimate,
@@ -54,7 +54,7 @@ def within(label: str, estimate: Estimate | None, least: float, most: float) -> 
 
 
 def reaches(label: str, estimate: Estimate | None, least: float, most: float) -> Floor:
-    """The interval has a value of a range: only what surely lies outside of it fails."""
+    """A floor on the whole interval, which has a value of the range: only what surely lies outside of it fails."""
     return on_interval(
         label,
         estimate,

@@ -36,9 +36,8 @@ def home_fingerprint(settings: Settings) -> str:
 
 def _make(file: Path) -> None:
     """Makes a new secret atomically; where two processes make one at the same time, the first one stays."""
-    descriptor, temporary = tempfile.mkstemp(
-        dir=file.parent, prefix=f".{FILE}."
-    )  # readable by its owner only
+    # readable by its owner only
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{FILE}.")
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(os.urandom(32).hex().encode())

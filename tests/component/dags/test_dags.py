@@ -222,9 +222,8 @@ def test_retraining_takes_the_newest_night_and_stops_at_staging(told: dict[str, 
     assert all(f"--from {night}/gold_" in line for line in trained)
     asked = [line for line in made if line.startswith("promotion ")]
     assert asked
-    assert all(
-        "--set target_alias=staging" in line for line in asked
-    )  # whatever the run's configuration says
+    # whatever the run's configuration says
+    assert all("--set target_alias=staging" in line for line in asked)
 
 
 def test_production_is_recorded_with_the_person_who_approved_what_was_shown(told: dict[str, Any]) -> None:
@@ -234,9 +233,8 @@ def test_production_is_recorded_with_the_person_who_approved_what_was_shown(told
     assert len(made) == len(TASKS)
     for line in made:
         assert line.endswith(" by dr. grey")
-        assert (
-            line.count("/runs/mediscale_promotion/") == 4
-        )  # the model, its evidence and its night, kept; the result
+        # the model, its evidence and its night, kept; the result
+        assert line.count("/runs/mediscale_promotion/") == 4
         assert "/runs/mediscale_retraining/" not in line
 
 

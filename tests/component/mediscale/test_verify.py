@@ -75,9 +75,8 @@ def _promote(settings: Settings, files: Path, version: int) -> None:
 def _move(settings: Settings, version: int, sequence: int, moved_at: datetime) -> Move:
     """Of production to a version from the one before it, or back to the first."""
     digest = _digest(settings, version)
-    records = (
-        record_list.write(settings, digest) if version == 2 else ""
-    )  # an older release promoted version 1
+    # an older release promoted version 1
+    records = record_list.write(settings, digest) if version == 2 else ""
     folder = settings.home / "artifacts" / f"v{version}"
     return Move(
         sequence=sequence, model=MODEL, task="mortality", alias="production", from_version=sequence - 1 or None,

@@ -115,9 +115,8 @@ def test_too_few_predictions_are_no_drift(hospital: Any, patients: Any, rows: in
 
 
 def test_questions_without_like_in_the_reference_are_left_out(hospital: Any) -> None:
-    everything = kernel.from_values(
-        dict.fromkeys(kernel.plain_inputs("mortality"), 1.0), "mortality"
-    )  # nobody in the reference has everything measured
+    # nobody in the reference has everything measured
+    everything = kernel.from_values(dict.fromkeys(kernel.plain_inputs("mortality"), 1.0), "mortality")
     found = hospital.judge(np.tile(everything, (60, 1)), [None] * 60, **FEW)
     assert (found.n, found.judged, found.drifted) == (60, 0, False)
     assert found.summary == "too few predictions that the reference has like for (0 of 30)"

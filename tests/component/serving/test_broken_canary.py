@@ -16,9 +16,8 @@ def test_each_broken_canary_is_given_up_a_rollback_is_followed_and_no_request_fa
 ) -> None:
     """Every step has a deadline of minutes; how long it took is told, and no part of the test."""
     promote("mortality", 1)
-    monkeypatch.setenv(
-        "MEDISCALE_ACTOR", "admin"
-    )  # as of a person who triggered the DAG: no key there is theirs
+    # as of a person who triggered the DAG: no key there is theirs
+    monkeypatch.setenv("MEDISCALE_ACTOR", "admin")
     result = drill.run(settings, "synthetic")
     assert (result.failed, set(result.given_up_seconds)) == (0, set(FAULTS))
     assert result.requests > 100

@@ -111,8 +111,7 @@ def test_a_killed_worker_leaves_no_gap(promote: Any, start: Start) -> None:
     assert max(gap for _, gap in gaps) < 2 + busy, (
         "beyond what the machine itself stalled with both workers there"
     )
-    assert (
-        sum(outcome.startswith("failed") for _, outcome in load.outcomes) <= 4
-    )  # what the killed one had in hand
+    # what the killed one had in hand
+    assert sum(outcome.startswith("failed") for _, outcome in load.outcomes) <= 4
     assert len(workers_of(server)) == 2
     assert killed not in workers_of(server)

@@ -128,9 +128,8 @@ def test_every_stay_gets_the_servers_risk(
     assert [row["subject_id"] for row in found] == list(range(1, 51))
     assert {(row["model"], row["model_version"]) for row in found} == {("synthetic-mortality", 1)}
     expected = [predictor.score(row).risk for row in rows[::-1]]
-    assert [row["risk"] for row in found] == pytest.approx(
-        expected, abs=1e-6
-    )  # summed by XGBoost, in float32
+    # summed by XGBoost, in float32
+    assert [row["risk"] for row in found] == pytest.approx(expected, abs=1e-6)
     assert [path.name for path in output.parent.iterdir()] == ["risks.parquet"]
     (*_, exported) = history.bodies(history.entries(settings, "synthetic"), Export)
     by = exported[0].actor

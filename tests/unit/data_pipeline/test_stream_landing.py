@@ -42,10 +42,11 @@ def test_each_offset_lands_once(settings: Settings, stream: Stream) -> None:
     messages = [Message(f"ehr/{i % 3}", i // 3, value) for i, value in enumerate(values)]
     rng, end = random.Random(1), 0
     while end < len(messages):
+        # what came before comes again
         begin, end = (
             max(0, end - rng.randrange(12)),
             end + rng.randrange(1, 20),
-        )  # what came before comes again
+        )
         stream.take(messages[begin:end])
         if rng.random() < 0.3:
             shards.compact(settings, "streamed", "patient")

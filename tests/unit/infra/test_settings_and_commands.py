@@ -74,9 +74,8 @@ def test_an_overlays_settings_are_settings(file: Path, monkeypatch: pytest.Monke
         monkeypatch.setenv(name, value)
     settings = Settings()
     assert str(settings.public_keys) == "/signers"
-    assert settings.lake != str(
-        settings.home / "lake"
-    )  # each server has a home of its own: the lake lies elsewhere
+    # each server has a home of its own: the lake lies elsewhere
+    assert settings.lake != str(settings.home / "lake")
 
 
 def test_every_variable_of_the_images_is_a_setting() -> None:

@@ -62,9 +62,8 @@ def test_numbers_of_a_result_become_metrics(settings: Settings) -> None:
 
 
 def test_parameters_of_the_run_reach_their_stage(settings: Settings) -> None:
-    assert (
-        json.loads(run(settings, rounds=3.0).result)["kept"] == 12
-    )  # Kubeflow hands integers over as floats
+    # Kubeflow hands integers over as floats
+    assert json.loads(run(settings, rounds=3.0).result)["kept"] == 12
 
 
 def test_a_page_is_written_with_text_escaped(settings: Settings, tmp_path: Path) -> None:

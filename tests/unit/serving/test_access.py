@@ -151,9 +151,8 @@ def test_who_lacks_a_role_hears_which_and_the_log_names_the_key(
 def test_a_role_is_answered_where_it_may_ask_and_nowhere_else(
     serve: Serve, key: Callable[..., str], listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        access, "FAILURES", "1000/minute"
-    )  # that beyond a rate nobody is told has its own test
+    # that beyond a rate nobody is told has its own test
+    monkeypatch.setattr(access, "FAILURES", "1000/minute")
     keys = {role: key(role) for role in Role}
     client = serve(listening)
     for (method, path), roles in MAY_ASK.items():

@@ -356,9 +356,8 @@ def test_health_says_what_is_wrong_until_it_is_right_again(
         assert client.get("/ready").status_code == 503
         assert client.get("/live").status_code == 200
         log.file.connection.execute("PRAGMA max_page_count = 1000000")
-        assert (
-            wait_for(client, "ready")["unflushed"] > 0
-        )  # without a request: nobody sends one to who is not ready
+        # without a request: nobody sends one to who is not ready
+        assert wait_for(client, "ready")["unflushed"] > 0
         assert client.get("/ready").status_code == 200
 
 
@@ -416,9 +415,8 @@ def test_who_hangs_up_while_sending_is_no_failure_of_the_server(
 def test_a_history_that_can_not_be_read_leaves_what_is_served(
     settings: Settings, promote: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "serving.app.POLL_SECONDS", 3600
-    )  # else the second move may be read before it is torn
+    # else the second move may be read before it is torn
+    monkeypatch.setattr("serving.app.POLL_SECONDS", 3600)
     promote("mortality")
     log = PredictionLog(settings, "synthetic")
     with TestClient(create_app(settings, Predictors(settings, "synthetic", "production"), log)) as client:

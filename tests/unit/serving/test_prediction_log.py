@@ -109,9 +109,8 @@ def test_a_locked_file_fails_the_request_and_the_next_one_succeeds(
 def test_a_full_file_fails_the_request_and_keeps_what_it_had(settings: Settings) -> None:
     log = PredictionLog(settings, DATASET)
     asyncio.run(log.append([prediction("a")], REQUESTER))
-    log.file.connection.execute(
-        "PRAGMA max_page_count = 1"
-    )  # SQLite's own limit: it answers as on a full disk
+    # SQLite's own limit: it answers as on a full disk
+    log.file.connection.execute("PRAGMA max_page_count = 1")
     big = Prediction("big", datetime(2026, 1, 1), "mortality", "m", 1, 0.5, np.zeros(100_000))
     with pytest.raises(StorageError, match="is full"):
         asyncio.run(log.append([big], REQUESTER))
