@@ -36,8 +36,8 @@ _LOG_COLUMNS = ["prediction_id", "predicted_at", "task", "model", "model_version
                 CITED_DATASET]  # fmt: skip
 
 NOT_YET_THERE = (
-    "An answer of the last minutes may still be on the server's disk; it is moved to the lake when the server ends, "
-    "and every few minutes before."
+    "An answer of the last half minute may still be on the server's disk, and an older one where the lake can't be "
+    "reached; the server moves them every half minute, and when it ends."
 )
 
 

@@ -16,7 +16,7 @@ from serving.language import language_answer
 from serving.language.language_answer import GrowingAnswer, Question
 from serving.language.languages import ServedLanguage
 from serving.metrics.prometheus_metrics import Metrics
-from serving.traffic.canary_analysis import CanaryAnalysis, Comparison
+from serving.traffic.canary_analysis import CanaryAnalysis, Comparison, cause
 from serving.traffic.splits import Split, Splits
 
 SHIFT_PERPLEXITY = math.log(4)
@@ -60,14 +60,15 @@ class LanguageChallengers:
             return theirs
 
         (future,) = self._analysis.start([write])
+        after, failure = None, "no words, or numbers that are none"
         try:
             after = future.result(limit).value
-        except Exception:
-            after = None
+        except Exception as error:
+            failure = cause(error, limit)
             stopped.set()
         if after is not None and not _is_answer(after, before):
             after = None
-        self._analysis.observe(split, _comparison(question, before, after))
+        self._analysis.observe(split, _comparison(question, before, after, failure))
         return after
 
 
@@ -79,14 +80,16 @@ def _is_answer(after: GrowingAnswer, before: GrowingAnswer) -> bool:
     )
 
 
-def _comparison(question: Question, before: GrowingAnswer, after: GrowingAnswer | None) -> Comparison:
+def _comparison(
+    question: Question, before: GrowingAnswer, after: GrowingAnswer | None, failure: str
+) -> Comparison:
     incumbent, seconds = question.version.model.version, _seconds_per_token(before)
     if after is None:
-        return Comparison(incumbent, (seconds, math.inf), failed=True, shifted=False)
+        return Comparison(incumbent, (seconds, math.inf), failure)
     shifted = before.is_withheld != after.is_withheld
     if before.log_probability is not None and after.log_probability is not None:
         shifted |= abs(after.log_probability - before.log_probability) > SHIFT_PERPLEXITY
-    return Comparison(incumbent, (seconds, _seconds_per_token(after)), failed=False, shifted=shifted)
+    return Comparison(incumbent, (seconds, _seconds_per_token(after)), shifted=shifted)
 
 
 def _seconds_per_token(written: GrowingAnswer) -> float:

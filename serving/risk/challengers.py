@@ -16,7 +16,7 @@ from serving.log.logged_answers import Prediction
 from serving.metrics.prometheus_metrics import Metrics
 from serving.risk.served import ServedVersion
 from serving.schemas import Answer, TaskRisk
-from serving.traffic.canary_analysis import CanaryAnalysis, Comparison, TimedAnswer
+from serving.traffic.canary_analysis import CanaryAnalysis, Comparison, TimedAnswer, cause
 from serving.traffic.splits import Split, Splits
 
 SHIFT_ODDS = math.log(4)
@@ -61,8 +61,9 @@ class Challengers:
                 before.model != split.traffic.model
             ):  # a points score answered: nothing that it can be held against
                 continue
-            outcome = await _outcome(future, self._analysis.limit(timed.seconds))
-            self._analysis.observe(split, _comparison(split, before, timed.seconds, outcome))
+            limit = self._analysis.limit(timed.seconds)
+            outcome = await _outcome(future, limit)
+            self._analysis.observe(split, _comparison(split, before, timed.seconds, outcome, limit))
             computed = _merged(split, computed, outcome)
             if isinstance(
                 outcome, TimeoutError
@@ -81,13 +82,19 @@ async def _outcome(
 
 
 def _comparison(
-    split: Split[ServedVersion], before: TaskRisk, seconds: float, outcome: TimedAnswer[Computed] | Exception
+    split: Split[ServedVersion],
+    before: TaskRisk,
+    seconds: float,
+    outcome: TimedAnswer[Computed] | Exception,
+    limit: float,
 ) -> Comparison:
+    if isinstance(outcome, Exception):
+        return Comparison(before.version, (seconds, math.inf), cause(outcome, limit))
     after = _probability(split, outcome)
-    if after is None or isinstance(outcome, Exception):
-        return Comparison(before.version, (seconds, math.inf), failed=True, shifted=False)
+    if after is None:
+        return Comparison(before.version, (seconds, math.inf), "no probability")
     shifted = abs(_log_odds(after.risk) - _log_odds(before.risk)) > SHIFT_ODDS
-    return Comparison(before.version, (seconds, outcome.seconds), failed=False, shifted=shifted)
+    return Comparison(before.version, (seconds, outcome.seconds), shifted=shifted)
 
 
 def _probability(split: Split[ServedVersion], outcome: TimedAnswer[Computed] | Exception) -> TaskRisk | None:

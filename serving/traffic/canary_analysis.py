@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from mediscale.core.errors import failure_location
 from serving.metrics.prometheus_metrics import Metrics
 from serving.traffic.followed_versions import Version
 from serving.traffic.sequential_test import Signal
@@ -43,9 +44,9 @@ class Comparison:
     """The version in production."""
     seconds: tuple[float, float]
     """That the version in production and the challenger took, for equal amounts of work."""
-    failed: bool
-    """The challenger raised, gave no answer or not in time; the rest is unknown then."""
-    shifted: bool
+    failure: str = ""
+    """Why the challenger gave no answer; the rest is unknown then."""
+    shifted: bool = False
     """It says something else."""
 
 
@@ -89,8 +90,8 @@ class CanaryAnalysis(Generic[V]):
     def observe(self, split: Split[V], comparison: Comparison) -> None:
         """Counts what a request showed, and gives the challenger up by the sequential test."""
         task, mode, challenger = split.traffic.task, split.traffic.mode, split.traffic.version
-        signals: dict[Signal, bool] = {"failed": comparison.failed}
-        if not comparison.failed:
+        signals: dict[Signal, bool] = {"failed": bool(comparison.failure)}
+        if not comparison.failure:
             before, after = comparison.seconds
             signals["slow"] = after > SLOW_TIMES * before
             signals["shifted"] = comparison.shifted
@@ -101,7 +102,8 @@ class CanaryAnalysis(Generic[V]):
         signal = split.test.observe(signals)
         if signal is not None:
             bad, n = split.test.counts(signal)
-            self._splits.give_up(split, f"{bad} of {n} answers {self._reasons[signal]}.", self._clock())
+            last = f" (the last one: {comparison.failure})" if signal == "failed" else ""
+            self._splits.give_up(split, f"{bad} of {n} answers {self._reasons[signal]}{last}.", self._clock())
 
     def _work(self, futures: Sequence[Future[Any]], computes: Sequence[Callable[[], Any]]) -> None:
         for future, compute in zip(futures, computes, strict=True):
@@ -113,6 +115,11 @@ class CanaryAnalysis(Generic[V]):
     def _add(self, change: int) -> None:
         with self._counting:
             self._at_work += change
+
+
+def cause(error: Exception, limit: float) -> str:
+    """Why an answer did not come, for whoever is to find the fault: kind and place, without a patient's values."""
+    return f"none within {limit:.1f} s" if isinstance(error, TimeoutError) else failure_location(error)
 
 
 def _settle(future: Future[TimedAnswer[T]], compute: Callable[[], T]) -> None:

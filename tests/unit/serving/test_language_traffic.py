@@ -179,10 +179,10 @@ def is_slow(engine: Scripted) -> None:
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        (breaks, "answers failed, were no text or did not come in time"),
-        (is_no_number, "answers failed, were no text or did not come in time"),
-        (says_nothing, "answers failed, were no text or did not come in time"),
-        (hangs, "answers failed, were no text or did not come in time"),
+        (breaks, "answers failed, were no text or did not come in time (the last one: RuntimeError at "),
+        (is_no_number, "answers failed, were no text or did not come in time (the last one: no words, or"),
+        (says_nothing, "answers failed, were no text or did not come in time (the last one: no words, or"),
+        (hangs, "answers failed, were no text or did not come in time (the last one: none within 0."),
         (is_unsure, "had a perplexity more than 4 times above"),
         (is_slow, "answers took more than 3 times as long"),
     ],

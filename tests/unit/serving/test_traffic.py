@@ -234,9 +234,11 @@ def is_no_number(scored: Scored) -> Scored:
     return Scored(np.nan, np.nan, scored.contributions, scored.baseline)
 
 
-@pytest.mark.parametrize("fault", [raises, is_no_number])
+@pytest.mark.parametrize(
+    ("fault", "cause"), [(raises, "RuntimeError at "), (is_no_number, "NoProbabilityError at ")]
+)
 def test_who_gets_a_canary_that_fails_is_answered_by_production_until_it_is_given_up(
-    served: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch, fault: Fault
+    served: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch, fault: Fault, cause: str
 ) -> None:
     split(settings, staged(settings), 100)
     follow(served)
@@ -245,7 +247,10 @@ def test_who_gets_a_canary_that_fails_is_answered_by_production_until_it_is_give
     assert not served.app.state.service.predictors.splits.current  # type: ignore[attr-defined]
     health = follow(served)
     assert health["status"] == "degraded"
-    assert "answers failed, were no probability or did not come in time" in health["problems"][0]
+    assert (
+        f"answers failed, were no probability or did not come in time (the last one: {cause}"
+        in health["problems"][0]
+    )
     rows = logged(served, settings)
     assert {(row["arm"], row["model_version"]) for row in rows} == {("canary", 1), (None, 1)}
     monkeypatch.undo()
@@ -268,6 +273,8 @@ def test_a_canary_that_hangs_keeps_nobody_waiting_for_long(
     breaks(monkeypatch, lambda scored: time.sleep(3600) or scored)  # type: ignore[func-returns-value]
     assert set(ask(served)) == {1}
     assert not served.app.state.service.predictors.splits.current  # type: ignore[attr-defined]
+    (problem,) = follow(served)["problems"]
+    assert "(the last one: none within 0." in problem
 
 
 def test_a_canary_that_takes_ten_times_as_long_is_given_up(
