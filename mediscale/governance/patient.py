@@ -73,7 +73,7 @@ def _newest_with(
     row_filter: Any,
     refine: Callable[[pa.Table], pa.Table] = lambda rows: rows,
 ) -> pa.Table | None:
-    """The wanted rows of the newest version of a table that has some; ``wanted`` may let others pass."""
+    """Rows of the newest version of a table that has some; ``row_filter`` may let more pass than ``refine`` keeps."""
     for ref in lake.versions(settings, dataset, table):
         try:
             rows = refine(lake.dataset(settings, ref).to_table(columns=list(columns), filter=row_filter))

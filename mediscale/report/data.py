@@ -12,7 +12,6 @@ from data_pipeline.ingest import source as sources
 from data_pipeline.notes import encoders
 from data_pipeline.notes.encoders import Encoder
 from mediscale.core import privacy, tasks
-from mediscale.core.errors import MediscaleError
 from mediscale.core.policy import Policy
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
@@ -26,7 +25,7 @@ from mediscale.pipeline import steps
 from mediscale.report import labels as words
 from mediscale.report import note_sections as notes
 from mediscale.report import outcomes
-from mediscale.storage import lake, registry
+from mediscale.storage import lake, lineage, registry
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import DECISION, Run
 from training.evaluation import evaluation_report as evidences
@@ -205,7 +204,7 @@ def collect(settings: Settings, run: Run) -> Contents:
 
 
 def _landed(run: Run) -> LandedExtract:
-    bronze, quality, silver = (_only(run, stage) for stage in ("bronze", "validate", "silver"))
+    bronze, quality, silver = (run.only(stage) for stage in ("bronze", "validate", "silver"))
     rows = {
         output.ref.table.removeprefix("bronze_"): output.rows
         for output in bronze.outputs
@@ -232,18 +231,9 @@ def _landed(run: Run) -> LandedExtract:
     )
 
 
-def _only(run: Run, stage: str) -> Call:
-    call = run.newest(stage)
-    if call is None:
-        raise MediscaleError(
-            f"The run has no record of {stage}; its lake is incomplete, restore it from a backup."
-        )
-    return call
-
-
 def _refused(run: Run) -> Iterator[tuple[str, str]]:
     """The tasks that were given up before any stage of theirs ended, so that no record is of them."""
-    bronze = _only(run, "bronze")
+    bronze = run.only("bronze")
     for name in (name for name in TASKS if name not in run.tasks):
         source, task = sources.load(bronze.params["source"]), tasks.load(name)
         if why := labels.unsupported(source, task) or labels.lacking(source, task, bronze.result["absent"]):
@@ -293,11 +283,10 @@ def _splits(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Split]:
 
 def _decided(settings: Settings, decision: Call) -> DecidedVersion:
     params, result = decision.params, decision.result
-    reached = "production" if result["promoted"] else "staging" if result["staged"] else "refused"
     model = ModelRef.model_validate(params["model"])
     return DecidedVersion(
         model=model,
-        status=reached,
+        status=lineage.status_of(decision),
         reason=result["reason"],
         actor=params["actor"],
         at=datetime.fromisoformat(params["moved_at"]),
@@ -366,7 +355,7 @@ def _ratios(settings: Settings, page: str | None) -> Iterator[tuple[str, float]]
 
 
 def _commands(run: Run) -> Iterator[str]:
-    synthetic, bronze, tokens = run.newest("synthetic"), _only(run, "bronze"), run.newest("note_tokens")
+    synthetic, bronze, tokens = run.newest("synthetic"), run.only("bronze"), run.newest("note_tokens")
     if synthetic is not None:
         usual, which = "synthetic", ["--size", synthetic.params["size"]]
     else:

@@ -24,6 +24,13 @@ SPLITS = {
     "held_out": ("held out", "every figure of this report is of the part held out"),
 }
 
+VERDICTS = {
+    "production": ("Released to production", "good"),
+    "staging": ("Not released: kept in staging", "held"),
+    "refused": ("Refused: not even staged", "bad"),
+}
+"""A decision's status in words for everybody, and of which kind it is."""
+
 ATTRIBUTES = {"sex": "Sex", "age_band": "Age", "ethnicity": "Ethnicity"}
 
 

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mediscale.core.errors import MediscaleError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference.language_spec import NOTICE
 from mediscale.pipeline import call as stages
 from mediscale.pipeline import steps
-from mediscale.report import page
-from mediscale.storage import calls, registry
+from mediscale.report import labels, page
+from mediscale.storage import calls, lineage, registry
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Run
 from monitoring.question_drift import Result as QuestionDrift
@@ -52,17 +51,12 @@ class LanguageReport:
 
     @property
     def status(self) -> str:
-        result = self.decision.result
-        return "production" if result["promoted"] else "staging" if result["staged"] else "refused"
+        return lineage.status_of(self.decision)
 
     @property
     def verdict(self) -> tuple[str, str]:
         """What was decided, in words for everybody; and its kind."""
-        return {
-            "production": ("Released to production", "good"),
-            "staging": ("Not released: kept in staging", "held"),
-            "refused": ("Refused: not even staged", "bad"),
-        }[self.status]
+        return labels.VERDICTS[self.status]
 
     @property
     def figures(self) -> list[tuple[str, str, PairedFigure]]:
@@ -99,14 +93,14 @@ def collect(settings: Settings, run: Run) -> LanguageReport:
         NotFoundError: it is gone.
         MediscaleError: a call's record is missing.
     """
-    decision = _only(run, DECISION)
+    decision = run.only(DECISION)
     evidence = evidence_files.read_evidence(
         LanguageEvidence, settings, decision.params["evidence"], decision.params["evidence_digest"]
     )
     return LanguageReport(
         run=run,
-        questions=_only(run, "question_set"),
-        training=_only(run, "language_model"),
+        questions=run.only("question_set"),
+        training=run.only("language_model"),
         decision=decision,
         evidence=evidence,
         asked=_question_drift(settings, run.dataset),
@@ -119,15 +113,6 @@ def _question_drift(settings: Settings, dataset: str) -> QuestionDrift | None:
         QuestionDrift.model_validate(each.result) for each in calls.of_stage(settings, "question_drift")
     )
     return max((each for each in results if each.dataset == dataset), key=lambda r: r.end, default=None)
-
-
-def _only(run: Run, stage: str) -> Call:
-    record = run.newest(stage)
-    if record is None:
-        raise MediscaleError(
-            f"The run has no record of {stage}; its lake is incomplete, restore it from a backup."
-        )
-    return record
 
 
 def _commands(run: Run, questions: Call) -> Iterator[str]:

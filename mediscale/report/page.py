@@ -41,12 +41,7 @@ class Part:
     @property
     def verdict(self) -> tuple[str, str]:
         """What was decided, in words for everybody; and its kind."""
-        reached = self.task.decided.status if self.task.decided else ""
-        return {
-            "production": ("Released to production", "good"),
-            "staging": ("Not released: kept in staging", "held"),
-            "refused": ("Refused: not even staged", "bad"),
-        }.get(reached, ("No model", "bad"))
+        return labels.VERDICTS[self.task.decided.status] if self.task.decided else ("No model", "bad")
 
     @property
     def figures(self) -> list[tuple[str, str, str]]:

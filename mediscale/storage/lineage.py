@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mediscale.core.annotations import Meaning, field_meanings
-from mediscale.core.errors import NotFoundError
+from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.refs import ModelRef, TableRef, parse_version
 from mediscale.core.settings import Settings
 from mediscale.storage import calls
@@ -69,6 +69,19 @@ class Run:
 
     def newest(self, stage: str, task: str = "") -> Call | None:
         return next(reversed(self.all(stage, task)), None)
+
+    def only(self, stage: str) -> Call:
+        """The newest call of a stage that every such run has.
+
+        Raises:
+            MediscaleError: its record is missing.
+        """
+        call = self.newest(stage)
+        if call is None:
+            raise MediscaleError(
+                f"The run has no record of {stage}; its lake is incomplete, restore it from a backup."
+            )
+        return call
 
     @property
     def dataset(self) -> str:
@@ -200,6 +213,12 @@ _PREFIX = 6
 def version_of(decision: Call) -> str:
     """The version that a decision is about, as ``name/3``."""
     return f"{decision.params['model']['name']}/{decision.params['model']['version']}"
+
+
+def status_of(decision: Call) -> str:
+    """What was decided about the version: ``production``, ``staging`` or ``refused``."""
+    result = decision.result
+    return "production" if result["promoted"] else "staging" if result["staged"] else "refused"
 
 
 def _first_of_version(decision: Call, newest_first: list[Call], name: str) -> Call:

@@ -271,7 +271,7 @@ def _supported(parts: Iterable[Part], quoted: str, passages: Sequence[Passage]) 
 def _checked(
     question: Question, into: GrowingAnswer, parts: Iterable[Part], sources: Sequence[str], before: str = ""
 ) -> Iterator[Part]:
-    """The parts up to the one that the layers withhold, whose sentence stands in its place; ``said`` precedes them."""
+    """The parts up to the one that the layers withhold, whose sentence stands in its place, after ``before``."""
     for part in parts:
         if question.use_safety:
             report = safety.check_answer(question.text, before + part.text, sources, question.patient)
