@@ -90,11 +90,10 @@ def assertions(events: pa.Table, task: Task) -> Mapping[int, Assertions]:
     time, available = (microseconds(events[name])[row] for name in ("time", "available_time"))
     order = np.lexsort((available, value[row], time, subject))
     every = Assertions(time, available, until[row], value[row], kind_of).where(order)
-    subjects, first = np.unique(subject[order], return_index=True)
-    ends = [*first[1:].tolist(), len(order)]
+    subjects, first, rows = np.unique(subject[order], return_index=True, return_counts=True)
     return {
-        int(one): every.where(np.arange(begin, end))
-        for one, begin, end in zip(subjects, first.tolist(), ends, strict=True)
+        int(one): every.where(np.arange(begin, begin + count))
+        for one, begin, count in zip(subjects, first.tolist(), rows.tolist(), strict=True)
     }
 
 

@@ -47,6 +47,14 @@ def reached(drawn: pa.Table) -> tuple[str, str, dt.datetime | None]:
     return STEPS[first["steps"] - 1], first["outcome"], first["outcome_time"]
 
 
+def test_nobody_is_at_risk_where_nobody_has_a_value(events: Draw) -> None:
+    """As in a shard, an extract or a request without any creatinine."""
+    drawn = events(HEADER + STAY)
+    assert {row["steps"] for row in cohort(drawn)} == {STEPS.index("no_kidney_failure") + 1}
+    period = (dt.datetime(2150, 1, 1), dt.datetime(2150, 2, 1))
+    assert prediction_times.due_predictions(drawn, tasks.load(TASK), *period) == []
+
+
 BEFORE = ("01-01 11:00", 1.0)
 ONSET = dt.datetime(2150, 1, 3, 6)
 LATER = dt.datetime(2150, 1, 4, 9)
