@@ -6,7 +6,7 @@ used (another unit, no time, a bound, a resource that no feature reads) is count
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -40,10 +40,12 @@ _PRIORITIES = {"EM": "EMERGENCY", "UR": "URGENT", "A": "URGENT", "EL": "ELECTIVE
 """HL7's priorities of an act → admission types."""
 
 _SAME_UNITS = {
-    "/min": {"{beats}/min", "{breaths}/min", "bpm"}, "10*3/uL": {"10*9/L", "K/uL"}, "mmol/L": {"meq/L", "mEq/L"},
+    "/min": {"bpm"}, "10*3/uL": {"10*9/L", "K/uL"}, "mmol/L": {"meq/L", "mEq/L"},
     "[pH]": {"pH", "1"}, "{score}": {"1"}, "{INR}": {"1"}, "Cel": {"C", "°C"}, "U/L": {"[IU]/L"},
 }  # fmt: skip
 """Other writings of a unit that mean the same number."""
+_ANNOTATION = re.compile(r"\{[^{}]*\}")
+"""A remark within a unit, which by UCUM changes nothing: ``{beats}/min`` is ``/min``."""
 _FACTORS = {
     ("weight", "g"): 0.001, ("weight", "[lb_av]"): 0.45359237, ("height", "m"): 100.0, ("height", "[in_i]"): 2.54,
     ("creatinine", "umol/L"): 1 / 88.42, ("bilirubin", "umol/L"): 1 / 17.104, ("glucose", "mmol/L"): 18.016,
@@ -57,10 +59,11 @@ _FACTORS = {
 _FAHRENHEIT = frozenset({"[degF]", "F", "°F"})
 
 _BY_LOINC = {concept.loinc: concept for concept in CONCEPTS}
-_SYSTOLIC, _DIASTOLIC = (
+_PRESSURES = tuple(
     next(concept.code for concept in CONCEPTS if concept.name == f"{which}_blood_pressure")
-    for which in ("systolic", "diastolic")
+    for which in ("diastolic", "mean", "systolic")
 )
+"""In the order of what they can be."""
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})")
 _DATE = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:T.*)?)?)?")
 _LONG_AGO = datetime(1850, 1, 1)
@@ -126,7 +129,7 @@ def read(content: Resource, prediction_time: datetime | None = None) -> Bundle:
             if own and own[0].time >= latest and own[0].code.startswith("HOSPITAL_ADMISSION"):
                 latest, encounter = own[0].time, _reference(at, resource)
         elif kind == "Observation":
-            facts += _noted(_measurements(resource, unused), unused)
+            facts += _noted(_measurements(resource, names, unused), unused)
         elif kind != "Patient":
             unused[f"{kind[:40] if kind.isalpha() else 'unnamed'} resources, which no model reads here"] += 1
     facts = [*_agreeing(facts, unused)]
@@ -179,10 +182,25 @@ def _check_subject(resource: Resource, names: set[str], patient: Resource) -> No
         return
     if not isinstance(reference, str):
         raise InputError("A subject in the Bundle is no reference to a Patient.")
-    reference, *_ = reference.partition("/_history/")
-    if reference not in names and not any(reference.endswith(f"/{name}") for name in names if name):
+    if not _names(reference, names):
         kind = resource.get("resourceType")
         raise InputError(f"A resource ({kind}) of the Bundle is about another patient than its Patient.")
+
+
+def _names(reference: str, names: set[str]) -> bool:
+    """Whether a reference is one of the Patient's ``names``, of whichever version and server."""
+    reference, *_ = reference.partition("/_history/")
+    return reference in names or any(reference.endswith(f"/{name}") for name in names if name)
+
+
+def _is_of_patient(focus: object, names: set[str]) -> bool:
+    """Whether an Observation is about its subject, and not about the ``focus`` that stands beside it."""
+    return not focus or all(
+        isinstance(one, dict)
+        and isinstance(reference := one.get("reference"), str)
+        and _names(reference, names)
+        for one in (focus if isinstance(focus, list) else [focus])
+    )
 
 
 def _is_identified(identifier: object, patient: Resource) -> bool:
@@ -201,21 +219,29 @@ def _agreeing(facts: Sequence[_Fact], unused: Counter[str]) -> Iterator[_Fact]:
     """The facts without those that can't be true together: an age that nobody reaches, pressures swapped."""
     admitted = [fact.time for fact in facts if fact.code.startswith("HOSPITAL_ADMISSION")]
     oldest = min(admitted, default=datetime.max)
-    lowest: dict[datetime, float] = {}
-    highest: dict[datetime, float] = {}
+    pressures: dict[datetime, list[tuple[int, float]]] = defaultdict(list)
     for fact in facts:
-        if fact.code == _SYSTOLIC and fact.value is not None:
-            lowest[fact.time] = min(fact.value, lowest.get(fact.time, math.inf))
-        if fact.code == _DIASTOLIC and fact.value is not None:
-            highest[fact.time] = max(fact.value, highest.get(fact.time, -math.inf))
+        if fact.code in _PRESSURES and fact.value is not None:
+            pressures[fact.time].append((_PRESSURES.index(fact.code), fact.value))
+    disordered = {time for time, measured in pressures.items() if not _are_in_order(measured)}
     for fact in facts:
-        pressure = fact.code in (_SYSTOLIC, _DIASTOLIC)
-        if pressure and lowest.get(fact.time, math.inf) < highest.get(fact.time, -math.inf):
-            unused["blood pressures of a moment at which the systolic is below the diastolic"] += 1
+        if fact.code in _PRESSURES and fact.time in disordered:
+            unused["blood pressures of a moment that are not in order (diastolic, mean, systolic)"] += 1
         elif fact.code == "MEDS_BIRTH" and oldest < datetime.max and oldest.year - fact.time.year > ADULT[1]:
             unused[f"births more than {ADULT[1]:g} years before the admission"] += 1
         else:
             yield fact
+
+
+def _are_in_order(pressures: Sequence[tuple[int, float]]) -> bool:
+    """Whether no pressure is above one that bounds it; each is (its kind's place in ``_PRESSURES``, value)."""
+    highest = -math.inf
+    for kind in range(len(_PRESSURES)):
+        values = [value for place, value in pressures if place == kind]
+        if min(values, default=math.inf) < highest:
+            return False
+        highest = max(highest, *values) if values else highest
+    return True
 
 
 def _noted(facts: Iterator[_Fact], unused: Counter[str]) -> Iterator[_Fact]:
@@ -227,6 +253,7 @@ def _noted(facts: Iterator[_Fact], unused: Counter[str]) -> Iterator[_Fact]:
 
 
 def _demographics(patient: Resource) -> Iterator[_Fact]:
+    _check_modifiers(patient)
     born = _birth(patient.get("birthDate"))
     if born:
         yield _Fact("MEDS_BIRTH", born, born)
@@ -265,7 +292,15 @@ def _birth(text: object) -> datetime | None:
         return None
 
 
+def _check_modifiers(resource: Resource) -> None:
+    """Modifiers: by FHIR's rule one that a reader does not know may turn what is said into its opposite."""
+    if resource.get("modifierExtension") or resource.get("implicitRules"):
+        kind = resource.get("resourceType", "component")
+        raise _Unused(f"{kind}s with a modifier, which may change what they say")
+
+
 def _visit(encounter: Resource, visit: int) -> Iterator[_Fact]:
+    _check_modifiers(encounter)
     kind = _class(encounter)
     if kind not in INPATIENT and kind != OBSERVATION_CLASS:
         raise _Unused("Encounters that are no stay in hospital (class IMP, ACUTE or NONAC)")
@@ -299,7 +334,10 @@ def _class(encounter: Resource) -> str:
     return next((code for concept in concepts for _, code in _codes(concept)), "")
 
 
-def _measurements(observation: Resource, unused: Counter[str]) -> Iterator[_Fact]:
+def _measurements(observation: Resource, names: set[str], unused: Counter[str]) -> Iterator[_Fact]:
+    _check_modifiers(observation)
+    if not _is_of_patient(observation.get("focus"), names):
+        raise _Unused("Observations of somebody or something else, such as a donor or a child unborn (focus)")
     if str(observation.get("status")) not in _SAID:
         raise _Unused("Observations that hold no result (status)")
     period = observation.get("effectivePeriod")
@@ -332,6 +370,7 @@ def _concept(part: Resource) -> Concept | None:
 
 
 def _quantity(part: Resource, concept: Concept) -> float:
+    _check_modifiers(part)
     if part.get("dataAbsentReason") is not None:
         raise _Unused(f"Observations of {concept.name} that say why there is no value")
     quantity = part.get("valueQuantity")
@@ -376,6 +415,8 @@ def _converted(value: float, concept: Concept, unit: str) -> float:
         return value
     if (concept.name, unit) in _FACTORS:
         return value * _FACTORS[concept.name, unit]
+    if _ANNOTATION.search(unit):
+        return _converted(value, concept, _ANNOTATION.sub("", unit) or "1")
     raise _Unused(f"Observations of {concept.name} in a unit that is not converted to {concept.unit}")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import combinations
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,6 +30,8 @@ _NOT_TEXT = re.compile(r"[\x00-\x08\x0E-\x1F\x7F\uFFFD]")
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder(parse_int=float)
+_PRESSURES = ("diastolic_blood_pressure", "mean_blood_pressure", "systolic_blood_pressure")
+"""In the order of what they can be."""
 _NAME_CHARACTERS = 40
 """A longer name is no slip of the pen: it is neither repeated nor compared with the inputs."""
 
@@ -195,11 +198,16 @@ def _values(fields: dict[str, Any]) -> Values:
         raise InputError(f"age is below {ADULT[0]:g}; the models are made for adults. Nothing was predicted.")
     if "sex" in fields:
         fields["sex"] = float(fields["sex"] == "female")
-    systolic, diastolic = (fields.get(f"{which}_blood_pressure") for which in ("systolic", "diastolic"))
-    if systolic is not None and diastolic is not None and systolic < diastolic:
-        raise InputError("systolic_blood_pressure is below diastolic_blood_pressure; check which is which.")
+    _check_pressures(fields)
     outside = tuple(name for name, value in fields.items() if not is_plausible(name, value))
     return Values({name: value for name, value in fields.items() if name not in outside}, outside, note)
+
+
+def _check_pressures(fields: Mapping[str, Any]) -> None:
+    """A mean lies between the pressures that it is the mean of, or one of the three is another's."""
+    for low, high in combinations(_PRESSURES, 2):
+        if low in fields and high in fields and fields[high] < fields[low]:
+            raise InputError(f"{high} is below {low}; check which is which.")
 
 
 def _check_note(note: str) -> None:

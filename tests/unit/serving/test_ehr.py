@@ -198,6 +198,26 @@ def test_answers_are_valid_fhir_with_provenance_and_the_notice(client: TestClien
             stay("finished", -24 * 4000, -48),
             "1 Encounters that end before they begin, or over ten years later",
         ),
+        (
+            observation("8867-4", 150, "/min", hours(6), focus=[{"reference": "Patient/unborn"}]),
+            "1 Observations of somebody or something else",
+        ),
+        (
+            observation("8867-4", 150, "/min", hours(6), focus=[{"display": "donor"}]),
+            "1 Observations of somebody or something else",
+        ),
+        (
+            observation("8867-4", 150, "/min", hours(6), modifierExtension=[{"url": "urn:not-done"}]),
+            "1 Observations with a modifier",
+        ),
+        (
+            observation("8867-4", 150, "/min", hours(6), implicitRules="urn:rules"),
+            "1 Observations with a modifier",
+        ),
+        (
+            {**stay("finished", -90, -80), "modifierExtension": [{"url": "urn:not-done"}]},
+            "1 Encounters with a modifier",
+        ),
     ],
 )
 def test_what_can_not_be_used_changes_nothing_and_is_said(
@@ -232,7 +252,7 @@ def test_the_parts_of_a_panel_are_read_each_by_itself(client: TestClient) -> Non
     assert " systolic_blood_pressure" not in missing
     assert " diastolic_blood_pressure" in missing
     swapped = client.post(at(hours(24)), json=bundle(pressure(70, 120))).json()
-    assert "2 blood pressures of a moment at which the systolic is below the diastolic" in str(swapped)
+    assert "2 blood pressures of a moment that are not in order (diastolic, mean, systolic)" in str(swapped)
     assert risks(swapped) == risks(client.post(at(hours(24)), json=bundle()).json())
 
 
@@ -304,6 +324,43 @@ def test_a_subject_may_be_named_by_version_or_by_identifier(client: TestClient) 
     ]
     content = {"resourceType": "Bundle", "entry": [{"resource": one} for one in resources]}
     assert client.post(at(hours(24)), json=content).status_code == 200
+
+
+def pressures(*measured: tuple[str, float]) -> list[dict[str, Any]]:
+    codes = {"diastolic": "8462-4", "mean": "8478-0", "systolic": "8480-6"}
+    return [observation(codes[which], value, "mm[Hg]", hours(3)) for which, value in measured]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["diastolic", "mean", "systolic"]), st.integers(30, 200)), max_size=6)
+)
+def test_pressures_of_a_moment_count_only_in_the_order_that_they_can_have(
+    measured: list[tuple[str, int]],
+) -> None:
+    order = ("diastolic", "mean", "systolic")
+    possible = not any(
+        a > b for one, a in measured for other, b in measured if order.index(one) < order.index(other)
+    )
+    read = fhir_bundle.read(bundle(*pressures(*measured)))
+    assert read.events.num_rows == len(bundle()["entry"]) + 2 + (len(measured) if possible else 0)
+    assert ("blood pressures of a moment" in str(read.unused)) is not possible
+
+
+@pytest.mark.parametrize("unit", ["{Beats}/min", "/min{art. line}", "{beats}/min{x}"])
+def test_an_annotation_changes_no_unit(unit: str) -> None:
+    """UCUM, section 12: what stands in braces is for people; a unit of nothing else is that of a bare number."""
+    units = [("8867-4", unit), ("9267-6", "{points}"), ("6301-6", "{ratio}")]
+    measured = [observation(code, 4, one, hours(3)) for code, one in units]
+    measured[0]["valueQuantity"]["value"] = 61
+    assert fhir_bundle.read(bundle(*measured)).unused == ()
+
+
+def test_a_patient_with_a_modifier_is_nobody_whose_age_is_known(client: TestClient) -> None:
+    content = bundle()
+    content["entry"][0] = {"resource": {**PATIENT, "modifierExtension": [{"url": "urn:not-a-person"}]}}
+    answer = client.post(at(hours(24)), json=content)
+    assert answer.status_code == 422
+    assert "1 Patients with a modifier, which may change what they say" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ from serving.schemas import MAIN_NAMES, NOTE_CHARACTERS
         (b'{"hr": 60, "heart_rate": null, "pulse": 60}', "hr and pulse are the same input"),
         (b'{"blood_pressure": 140, "systolic_blood_pressure": 140}', "are the same input"),
         (b'{"age": 67, "sbp": 80, "dbp": 120}', "systolic_blood_pressure is below diastolic_blood_pressure"),
+        (b'{"sbp": 120, "mean_blood_pressure": 130}', "systolic_blood_pressure is below mean_blood_pressure"),
+        (b'{"dbp": 80, "mean_blood_pressure": 60}', "mean_blood_pressure is below diastolic_blood_pressure"),
         (b'{"gcs_eye": 2.5}', "gcs_eye must be a whole number."),
         (b'{"age": {"age": 1, "age": 2}}', "age must be a number."),
         (b'{"age": [67, 68]}', "age must be a number."),
@@ -191,6 +193,18 @@ COSTLY = {
     "space": b'{"age": ' + b" " * (BODY_BYTES - 20) + b"67}",
     "an escaped note": b'{"clinical_note": "' + b"\\u0020" * NOTE_CHARACTERS + b'"}',
 }
+
+
+@given(st.lists(st.none() | st.integers(20, 250), min_size=3, max_size=3))
+def test_pressures_are_accepted_in_the_order_that_they_can_have(pressures: list[int | None]) -> None:
+    names = ("diastolic_blood_pressure", "mean_blood_pressure", "systolic_blood_pressure")
+    body = json.dumps({"age": 67} | dict(zip(names, pressures, strict=True))).encode()
+    measured = [pressure for pressure in pressures if pressure is not None]
+    if measured == sorted(measured):
+        parse(body)
+    else:
+        with pytest.raises(InputError, match=r"^\w+_blood_pressure is below \w+_blood_pressure;"):
+            parse(body)
 
 
 @pytest.mark.parametrize("at", [0, 2**15 - 1, 2**15, NOTE_CHARACTERS - 1])
