@@ -347,7 +347,9 @@ NOTE_FIELDS = Table(
         ),
         Nullable("name", "string", "usual name of the finding or drug, kind of vital sign, or level"),
         Nullable("value", "string", "of a vital sign, as written"),
-        Nullable("status", "string", "of a finding: present, absent or family"),
+        Nullable(
+            "status", "string", "a finding: present, absent, family; a drug: taken, stopped, held, considered"
+        ),
         Nullable("is_history", "bool", "of a finding: whether the note puts it into the past"),
         Nullable("dose", "string", "of a drug, as written"),
         Nullable("route", "string", "of a drug, as written"),

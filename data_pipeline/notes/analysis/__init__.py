@@ -7,7 +7,7 @@ from data_pipeline.notes.analysis.fields import NoteAnalysis
 
 __all__ = ["RULES_VERSION", "NoteAnalysis", "analyze"]
 
-RULES_VERSION = 7
+RULES_VERSION = 8
 """Rises when the rules change what is read from a note."""
 
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from data_pipeline.notes.analysis.medication_status import MedicationStatus
 from mediscale.core.refs import Frozen
 
 Status = Literal["present", "absent", "family"]
@@ -38,6 +39,8 @@ class Medication(Evidence):
     dose: str = ""
     route: str = ""
     frequency: str = ""
+    status: MedicationStatus = "taken"
+    """Whether the patient takes it, or what else the last word on it says."""
 
 
 class Vital(Evidence):

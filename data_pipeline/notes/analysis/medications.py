@@ -1,4 +1,4 @@
-"""Medications of a note with dose, route and frequency, as they are written."""
+"""Medications of a note with dose, route and frequency, as they are written, and whether they are taken."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,13 +9,15 @@ from pathlib import Path
 from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.text import ClinicalText
-from data_pipeline.drugs.mentions import packaged
+from data_pipeline.drugs.mentions import DrugMention, packaged
+from data_pipeline.notes.analysis import medication_status
 from data_pipeline.notes.analysis.fields import Medication
+from data_pipeline.notes.analysis.medication_status import MedicationStatus
 from data_pipeline.notes.analysis.sections import Sections
 
 _COUNT = r"(?:one-half|half|one|two|three|four|six|eight|twelve)"
 _DOSE = re.compile(
-    r"(?<![\w.])\d+(?:[.,/]\d+)*(?:\s*(?:-|to)\s*\d+(?:[.,]\d+)?)?\s*(?:mg|mcg|micrograms?|milligrams?"
+    r"(?<![\w.])(?:\d+(?:[.,/]\d+)*|\.\d+)(?:\s*(?:-|to)\s*\d+(?:[.,]\d+)?)?\s*(?:mg|mcg|micrograms?|milligrams?"
     r"|grams?|g|units?|meq|ml"
     r"|cc|puffs?|sprays?|drops?|%|tablets?|tabs?|capsules?|caps?|teaspoons?|tablespoons?|iu)\b(?:/(?:kg|ml|hr?|hour|day))?"
     rf"|\b{_COUNT}(?:(?: (?:to|or) |-){_COUNT})? (?:puffs?|sprays?|drops?|tablets?|tabs?|capsules?|caps?|teaspoons?)\b"
@@ -58,6 +60,10 @@ _FIRST_WORDS = re.compile(
     r"|for|then|to|in|at|day|x|days|per|every)\b",
     re.I,
 )
+_HEADING = re.compile(r"(?<![\w-])[a-z/' -]+:\s*$")
+"""What a list is headed by, such as "Stopped:"."""
+_NEAR = 16
+"""Drugs before and behind a drug that may share a verb with it."""
 _REACH = 90
 """Characters behind a name in which its dose, route and frequency stand."""
 _BEFORE = re.compile(
@@ -75,6 +81,10 @@ _ALLERGY = re.compile(r"\b(?:allerg(?:ic|y|ies)|intoleran(?:t|ce)|hypersensitiv(
 """Words before a drug that was not tolerated."""
 
 
+_Place = tuple[str, tuple[str, ...], int, int]
+"""Name, drugs, and where the name begins and ends in ``plain``."""
+
+
 def find(text: ClinicalText, context: Context, sections: Sections) -> list[Medication]:
     """The medications, each once: the mention that says most of its use."""
     places = list(_without_second_names(text, _places(text, context, sections)))
@@ -85,15 +95,28 @@ def find(text: ClinicalText, context: Context, sections: Sections) -> list[Medic
         stop = min(following, end + _REACH, _end_of_sentence(text, start))
         mentions.append(_medication(text, name, drugs, (start, end), match, stop))
     kept: dict[str, Medication] = {}
-    for medication in _with_shared_routes(text, mentions):
+    statuses: dict[str, MedicationStatus] = {}
+    for medication, status in zip(_with_shared_routes(text, mentions), _statuses(text, places), strict=True):
         key = "+".join(medication.drugs) or medication.name
         if key not in kept or _said(medication) > _said(kept[key]):
             kept[key] = medication
-    return list(kept.values())
+        if status:
+            statuses[key] = status
+    return [one.model_copy(update={"status": statuses.get(key, "taken")}) for key, one in kept.items()]
 
 
-_Place = tuple[str, tuple[str, ...], int, int]
-"""Name, drugs, and where the name begins and ends in ``plain``."""
+def _statuses(text: ClinicalText, places: Sequence[_Place]) -> Iterator[MedicationStatus | None]:
+    """What the sentence of each mention says of its status."""
+    spans = [place[2:] for place in places]
+    for i, (start, end) in enumerate(spans):
+        first, _ = text.sentence(text.word_in_plain(start))
+        begin, stop = text.starts[first], _end_of_sentence(text, start)
+        heading = _HEADING.search(text.plain, max(0, begin - _REACH_BEFORE), begin)
+        begin = max(heading.start() if heading else begin, start - medication_status.REACH)
+        stop = min(stop, end + medication_status.REACH)
+        near = spans[max(0, i - _NEAR) : i] + spans[i + 1 : i + 1 + _NEAR]
+        others = [(at - begin, to - begin) for at, to in near if begin <= at and to <= stop]
+        yield medication_status.find(text.plain[begin:stop], start - begin, end - begin, others)
 
 
 def _without_second_names(text: ClinicalText, places: Iterable[_Place]) -> Iterator[_Place]:
@@ -131,7 +154,9 @@ def _begins_with_route(text: ClinicalText, medication: Medication) -> bool:
 def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterator[_Place]:
     """Name, drugs and place in ``plain`` of each mention that is no allergy, no class and not denied, in order."""
     places = []
-    for mention in packaged().find(text):
+    mentions = packaged().find(text)
+    unnamed = _without_names(text, mentions)
+    for mention in mentions:
         start, end = text.starts[mention.first], text.ends[mention.last - 1]
         in_list = sections.kind(start) == "medications"
         if (
@@ -141,7 +166,9 @@ def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterato
             or sections.kind(start) == "allergies"
         ):
             continue
-        if not (context.is_negated(mention.first, mention.last) or _is_not_tolerated(text, start)):
+        if not (
+            _is_denied(text, unnamed, context, mention.first, mention.last) or _is_not_tolerated(text, start)
+        ):
             places.append((text.plain[start:end], mention.drugs, start, end))
     for word, start, end in zip(text.words, text.starts, text.ends, strict=True):
         i = text.word_in_plain(start)
@@ -149,7 +176,7 @@ def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterato
             word in _more_drugs()
             and not sections.is_heading(start)
             and sections.kind(start) != "allergies"
-            and not (context.is_negated(i, i + 1) or _is_not_tolerated(text, start))
+            and not (_is_denied(text, unnamed, context, i, i + 1) or _is_not_tolerated(text, start))
         ):
             places.append((text.plain[start:end], (), start, end))
     is_named = bytearray(len(text.plain))
@@ -165,6 +192,21 @@ def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterato
             ):
                 places.append((text.plain[start:end], (), start, end))
     yield from sorted(places, key=lambda place: place[2])
+
+
+def _without_names(text: ClinicalText, mentions: Iterable[DrugMention]) -> str:
+    """``plain`` with blanks for the drugs, behind whose list the words that speak of all of them stand."""
+    plain = list(text.plain)
+    for mention in mentions:
+        start, end = text.starts[mention.first], text.ends[mention.last - 1]
+        plain[start:end] = " " * (end - start)
+    return "".join(plain)
+
+
+def _is_denied(text: ClinicalText, unnamed: str, context: Context, first: int, last: int) -> bool:
+    """Whether words before a drug deny it, and not that it was stopped."""
+    begin, start = text.starts[text.sentence(first)[0]], text.starts[first]
+    return context.is_negated(first, last) and not medication_status.is_kept(unnamed[begin:start])
 
 
 def _is_not_tolerated(text: ClinicalText, start: int) -> bool:
@@ -208,8 +250,8 @@ def _medication(
         for key, pattern in (("dose", _DOSE), ("route", _ROUTE), ("frequency", _FREQUENCY))
     }
     end = max((place[1] + match.end() for match in parts.values() if match), default=place[1])
-    fields = {key: match.group().strip(" .,") if match else "" for key, match in parts.items()}
-    fields |= {key: part.strip(" .,") for key, part in before.groupdict().items() if part}
+    fields = {key: match.group().rstrip(" .,") if match else "" for key, match in parts.items()}
+    fields |= {key: part.rstrip(" .,") for key, part in before.groupdict().items() if part}
     start, end = text.original_span(min(before.start(), place[0]), end)
     return Medication(name=name, drugs=drugs, start=start, end=end, **fields)
 

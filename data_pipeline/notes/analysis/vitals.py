@@ -1,4 +1,4 @@
-"""Vital signs of a note, as they are written."""
+"""Vital signs of a note, as they are written; a range, such as "110-130/60-80", is none."""
 
 import re
 
@@ -12,24 +12,24 @@ _PATTERNS: tuple[tuple[VitalKind, str], ...] = (
     (
         "blood pressure",
         r"\b(?:blood pressure|bp|b/p)\b[^\d.]{0,40}?(?P<value>\d{2,3}\s?(?:/|over)\s?\d{2,3})"
-        r"(?!/)|(?<![\d/.])(?P<bare>(?:[89]\d|1\d\d|2[0-4]\d)/(?:[3-9]\d|1[0-4]\d))(?![\d/])"
+        r"(?!/|\d|-\d)|(?<![\d/.-])(?P<bare>(?:[89]\d|1\d\d|2[0-4]\d)/(?:[3-9]\d|1[0-4]\d))(?![\d/]|-\d)"
         r"|(?:(?<=-> )|(?<=->)|(?<=→ )|(?<=→)|(?<=dropped to )|(?<=fell to )|(?<=down to )|(?<=decreased to ))"
         r"(?P<fallen>[3-7]\d/[1-6]\d)(?![\d/])",
     ),
     (
         "heart rate",
         rf"\b(?:heart rate|pulse(?! ox)(?: rate)?|hr|p)\b{_SAYS}[^\d.;]{{0,25}}?(?P<value>\d{{2,3}})"
-        rf"(?!\d|\s?%|/)|(?<![\d.])(?P<bare>\d{{2,3}})\s(?:beats per minute|bpm)",
+        rf"(?!\d|\s?%|/(?!\s?min)|\s?-\s?\d)|(?<![\d.-])(?P<bare>\d{{2,3}})\s(?:beats per minute|bpm)",
     ),
     (
         "respiratory rate",
         rf"\b(?:respirat(?:ory rate|ions?)(?: rate)?|rr|resp(?:s)?|r)\b\.?{_SAYS}[^\d.;]{{0,15}}?"
-        rf"(?P<value>\d{{1,2}})(?!\d|\.\d|/|\s?%)",
+        rf"(?P<value>\d{{1,2}})(?!\d|\.\d|/(?!\s?min)|\s?%|\s?-\s?\d)",
     ),
     (
         "temperature",
         rf"\b(?:temp(?:erature)?|t|tmax)\b\.?{_SAYS}[^\d.;]{{0,20}}?(?P<value>(?:9\d|10\d|3[4-9]"
-        rf"|4[0-2])(?:[.,]\d{{1,2}})?)(?!\d|/)|(?<=afebrile at )(?P<bare>\d{{2,3}}(?:[.,]\d{{1,2}})?)",
+        rf"|4[0-2])(?:[.,]\d{{1,2}})?)(?!\d|/|[.,]\d|\s?-\s?\d)|(?<=afebrile at )(?P<bare>\d{{2,3}}(?:[.,]\d{{1,2}})?)",
     ),
     (
         "oxygen saturation",

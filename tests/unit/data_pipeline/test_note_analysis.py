@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_pipeline.notes.analysis import analyze
 
@@ -55,6 +57,84 @@ def test_vital_signs_are_read_as_they_are_written() -> None:
         "oxygen saturation": "93",
         "weight": "82",
     }
+
+
+@pytest.mark.parametrize(
+    ("note", "values"),
+    [
+        ("HR 200/min, RR 30/min, BP 120/80.", ["200", "30", "120/80"]),
+        ("BP 110-130/60-80, HR 80-90s, RR 16-20, T 36.5-37.2", []),
+        ("HR 80 - 90. BP 120/80-130/90", []),
+        ("BP 1200/80", []),
+        ("P 88, R 16, T 98.6", ["88", "16", "98.6"]),
+    ],
+)
+def test_a_range_is_no_vital_sign_and_none_is_made_of_its_ends(note: str, values: list[str]) -> None:
+    assert [vital.value for vital in analyze(note).vitals] == values
+
+
+def test_a_heart_rate_with_its_unit_is_judged() -> None:
+    assert analyze("HR 200/min.").urgency == "emergency"
+
+
+@pytest.mark.parametrize(
+    ("note", "statuses"),
+    [
+        ("Warfarin was stopped. Continue metoprolol 25 mg.", {"warfarin": "stopped", "metoprolol": "taken"}),
+        ("Stop heparin, start apixaban 5 mg bid.", {"heparin": "stopped", "apixaban": "taken"}),
+        ("Aspirin and Plavix were stopped.", {"aspirin": "stopped", "plavix": "stopped"}),
+        ("Continue metoprolol, warfarin was stopped.", {"metoprolol": "taken", "warfarin": "stopped"}),
+        ("Change from enalapril to losartan 50 mg.", {"enalapril": "stopped", "losartan": "taken"}),
+        ("Vancomycin was switched to linezolid.", {"vancomycin": "stopped", "linezolid": "taken"}),
+        ("d/c'd vancomycin; d/c home on cephalexin", {"vancomycin": "stopped", "cephalexin": "taken"}),
+        ("STOPPED: atenolol 50 mg, aspirin 81 mg.", {"atenolol": "stopped", "aspirin": "stopped"}),
+        ("He was on prednisone years ago.", {"prednisone": "stopped"}),
+        ("He started lisinopril 3 months ago.", {"lisinopril": "taken"}),
+        ("Heparin off since 0600.", {"heparin": "stopped"}),
+        ("Lisinopril 10 mg daily. Hold lisinopril for AKI.", {"lisinopril": "held"}),
+        ("Metformin (held), lisinopril 10 mg daily", {"metformin": "held", "lisinopril": "taken"}),
+        ("Lisinopril was held and then resumed.", {"lisinopril": "taken"}),
+        ("Considered amiodarone. Started amiodarone 400 mg.", {"amiodarone": "taken"}),
+        ("Consider starting amiodarone.", {"amiodarone": "considered"}),
+        ("Patient declined warfarin.", {"warfarin": "considered"}),
+        # What stopped is not the drug, or the stop is denied.
+        ("Pain stopped after morphine 2 mg IV.", {"morphine": "taken"}),
+        ("He stopped smoking and takes metoprolol.", {"metoprolol": "taken"}),
+        ("Do not stop metoprolol.", {"metoprolol": "taken"}),
+        ("Metoprolol should not be stopped.", {"metoprolol": "taken"}),
+    ],
+)
+def test_a_drug_says_whether_it_is_taken(note: str, statuses: dict[str, str]) -> None:
+    assert {drug.name: drug.status for drug in analyze(note).medications} == statuses
+
+
+DRUGS = st.lists(
+    st.sampled_from(["warfarin", "metoprolol", "lisinopril", "aspirin", "digoxin"]), min_size=1, unique=True
+)
+
+
+@given(
+    DRUGS,
+    st.sampled_from(
+        [
+            ("Stop", "stopped"), ("Discontinued", "stopped"), ("Patient no longer takes", "stopped"),
+            ("Hold", "held"), ("Holding home", "held"), ("Consider", "considered"), ("Avoid", "considered"),
+            ("Continue", "taken"), ("Do not stop", "taken"), ("Restarted", "taken"),
+        ]
+    ),
+    st.sampled_from(["", " 5 mg", " 25 mg po daily"]),
+)  # fmt: skip
+def test_every_drug_of_a_list_has_the_status_of_its_verb(
+    drugs: list[str], verb: tuple[str, str], use: str
+) -> None:
+    words, status = verb
+    note = f"{words} {', '.join(drug + use for drug in drugs)}."
+    assert {drug.name: drug.status for drug in analyze(note).medications} == dict.fromkeys(drugs, status)
+
+
+def test_a_dose_may_begin_with_its_point() -> None:
+    [drug] = analyze("Morphine .5 mg IV").medications
+    assert (drug.dose, drug.route) == (".5 mg", "iv")
 
 
 def test_a_decimal_comma_is_a_point_and_the_lowest_pressure_of_several_counts() -> None:
