@@ -136,7 +136,7 @@ def _ethnicity(settings: Settings, events: TableRef | None, subjects: pa.Chunked
     groups: dict[int, str] = {}
     if events is not None:
         races = pc.starts_with(pc.field("code"), "RACE//")
-        rows = lake.dataset(settings, events).to_table(columns=training_set.RACE_COLUMNS, filter=races)
+        rows = lake.dataset(settings, events).to_table(columns=[*training_set.RACE_COLUMNS], filter=races)
         stated = training_set.ethnicity_by_subject(rows)
         groups = dict(zip(stated["subject_id"].to_pylist(), stated["ethnicity"].to_pylist(), strict=True))
     return pa.array([groups.get(subject, "unknown") for subject in subjects.to_pylist()], pa.string())

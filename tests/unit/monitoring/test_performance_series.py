@@ -11,7 +11,7 @@ import pytest
 from data_pipeline.features import kernel, training_set
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import LABELS, PREDICTIONS
+from mediscale.core.tables import EVENTS, LABELS, PREDICTIONS
 from mediscale.pipeline import runtime_inputs
 from mediscale.storage import calls, commits, lake, registry
 from mediscale.storage.logged_predictions import Question
@@ -58,6 +58,16 @@ class Hospital:
             self._write(PREDICTIONS.name, PREDICTIONS, n, {**usual, **version, **logged}),
             self._write("labels_mortality", LABELS, n, {**labelled, **known}),
         )
+
+    def races(self, n: int) -> TableRef:
+        """Events that state a race of each second patient, and of the first one another race that was retracted."""
+        about = [*range(0, n, 2), 0]
+        codes = ["RACE//BLACK/AFRICAN AMERICAN"] * (len(about) - 1) + ["RACE//WHITE"]
+        at = [PROMOTED] * (len(about) - 1) + [PROMOTED + WEEK]
+        stated = {"subject_id": about, "code": codes, "time": at, "available_time": at}
+        others = {"event_id": range(len(about)), "source": "patients", "shard": 0}
+        retracted = {"retracted": [False] * (len(about) - 1) + [True]}
+        return self._write("events", EVENTS, len(about), {**stated, **others, **retracted})
 
     def _write(self, name: str, declared: Any, n: int, columns: dict[str, Any]) -> TableRef:
         def values(value: Any) -> Any:
@@ -126,6 +136,14 @@ def test_a_window_is_measured_once_all_of_its_outcomes_have_matured_and_estimate
     result, rows = hospital.follow(later, "later")
     assert (result.measured, result.estimated) == (4, 0)
     assert of(rows, basis="estimated") == []
+
+
+def test_the_groups_of_ethnicity_are_those_that_events_state(hospital: Hospital) -> None:
+    tables = hospital.answers(weeks=1, per_week=200)
+    params = hospital.params(tables, PROMOTED + WEEK + FOLLOW_UP)
+    _, rows = hospital.follow(params.model_copy(update={"events": hospital.races(200)}))
+    groups = of(rows, metric="auroc", attribute="ethnicity")
+    assert {(row["value"], row["n"]) for row in groups} == {("black", 100), ("unknown", 100)}
 
 
 def test_a_series_is_written_once_and_leaves_other_versions_theirs(hospital: Hospital) -> None:
