@@ -5,8 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, check_dataset, sentence, settings, utc
-from mediscale.core.errors import UsageError
+from mediscale.cli.verbs import Verb, add_version, check_dataset, sentence, settings, utc, version_of
 
 if TYPE_CHECKING:
     from mediscale.core.settings import Settings
@@ -15,20 +14,11 @@ if TYPE_CHECKING:
     from mediscale.governance.reproduce import Comparison
 
 
-def _add_reproduce(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "version", metavar="MODEL/VERSION", help="a registered version, e.g. synthetic-mortality/2"
-    )
-
-
 def _reproduce(options: argparse.Namespace) -> int:
     from mediscale.core.errors import StorageError
-    from mediscale.core.refs import parse_version
     from mediscale.governance import reproduce
 
-    home, version = settings(), parse_version(options.version)
-    if version is None:
-        raise UsageError("A version is written MODEL/VERSION, such as synthetic-mortality/2.")
+    home, version = settings(), version_of(options)
     if commit := reproduce.commit_to_rebuild(home, *version):
         print(
             f"mediscale: its code is that of commit {commit[:12]}; it is rebuilt from there.", file=sys.stderr
@@ -240,6 +230,6 @@ VERBS = (
     Verb(
         "lineage", "a prediction back to lines of the extract; a version; a patient", _lineage, _add_lineage
     ),
-    Verb("reproduce", "rebuild a registered version and compare it to the bit", _reproduce, _add_reproduce),
+    Verb("reproduce", "rebuild a registered version and compare it to the bit", _reproduce, add_version),
     Verb("who-scored", "which version answered about a patient, scored again", _who_scored, _add_who_scored),
 )

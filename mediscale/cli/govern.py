@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mediscale.cli import stage
-from mediscale.cli.verbs import Verb, add_alias, sentence, settings
+from mediscale.cli.verbs import Verb, add_alias, add_version, sentence, settings
 from mediscale.core.task_names import LANGUAGE, all_names
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _promote(options: argparse.Namespace) -> int:
 
 
 def _add_approve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("version", metavar="MODEL/VERSION", help="the proposed version, e.g. icu-mortality/2")
+    add_version(parser, "the proposed version, e.g. icu-mortality/2")
     parser.add_argument("--reason", type=sentence, required=True, help="one sentence for the history")
     stage.add_step(parser)
 
@@ -134,9 +134,7 @@ def _rollback(options: argparse.Namespace) -> int:
 
 
 def _add_model_card(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "version", metavar="MODEL/VERSION", help="a registered version, e.g. synthetic-mortality/2"
-    )
+    add_version(parser)
     parser.add_argument(
         "--output", type=Path, help="HTML file to write, the JSON beside it (default: in the home's reports)"
     )

@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 
 from mediscale.cli.verbs import Verb, settings
 from mediscale.core.errors import UsageError
+from serving.security.principal import Role
 
-ROLES = ("clinician", "engineer", "approver", "auditor")
-"""Those of ``serving.security.auth``, which is not imported for help."""
 DEFAULT_EXPIRY = "90d"
 
 
@@ -19,7 +18,7 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
         "--name", required=True, help="whose it is: a person as the history names them, or a system"
     )
     create.add_argument(
-        "--role", action="append", required=True, choices=ROLES, help="may stand several times"
+        "--role", action="append", required=True, choices=tuple(Role), help="may stand several times"
     )
     create.add_argument(
         "--expires",
@@ -38,7 +37,6 @@ def _keys(options: argparse.Namespace) -> int:
 def _create(options: argparse.Namespace) -> int:
     from mediscale.core import caller
     from serving.security import access, api_keys
-    from serving.security.principal import Role
 
     now = caller.now()
     roles = tuple(role for role in Role if role in options.role)

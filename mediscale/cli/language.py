@@ -5,18 +5,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, add_config, config_of, count, settings
+from mediscale.cli.verbs import Verb, add_config, add_version, config_of, count, settings, version_of
 
 if TYPE_CHECKING:
-    from mediscale.core.refs import ModelRef
-    from mediscale.core.settings import Settings
     from training.language.export.receipts import Receipt
 
 
+_VERSION = "a registered version, e.g. clinical-questions-language/1"
+
+
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "version", metavar="MODEL/VERSION", help="a registered version, e.g. clinical-questions-language/1"
-    )
+    add_version(parser, _VERSION)
     parser.add_argument("--test", type=Path, required=True, help="JSONL or CSV of questions with answers")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument(
@@ -35,10 +34,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     from mediscale.cli import summary
     from mediscale.core import logs
     from mediscale.inference import language, model_files
-    from training.language import corpus_sources, language_measures
+    from training.language import corpus_sources, language_measures, language_model
 
     home = settings()
-    model = _registered(home, options.version)
+    model = language_model.find_version(home, *version_of(options))
     test = questions.read(options.test)
     effort = language_measures.Effort(
         max_generated=options.max_generated, max_tokens=options.max_tokens, bootstrap=1000, seed=0
@@ -55,23 +54,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _registered(home: "Settings", text: str) -> "ModelRef":
-    from mediscale.core.errors import UsageError
-    from mediscale.core.refs import parse_version
-    from training.language import language_model
-
-    version = parse_version(text)
-    if version is None:
-        raise UsageError("A version is written MODEL/VERSION, such as clinical-questions-language/1.")
-    return language_model.find_version(home, *version)
-
-
 def _add_export(parser: argparse.ArgumentParser) -> None:
     from training.language.export import NAMES
 
-    parser.add_argument(
-        "version", metavar="MODEL/VERSION", help="a registered version, e.g. clinical-questions-language/1"
-    )
+    add_version(parser, _VERSION)
     parser.add_argument(
         "--format", action="append", required=True, choices=NAMES, help="a form to write; may be repeated"
     )
@@ -87,10 +73,12 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 def _export(options: argparse.Namespace) -> int:
     from mediscale.core import logs
     from mediscale.core.errors import QualityError
+    from training.language import language_model
     from training.language.export import receipts
 
     home = settings()
-    model, names = _registered(home, options.version), list(dict.fromkeys(options.format))
+    model = language_model.find_version(home, *version_of(options))
+    names = list(dict.fromkeys(options.format))
     blocked = 0
     with logs.handled_by(logs.to_standard_error()):
         for receipt in receipts.export(home, model, names, options.output, options.repository):

@@ -5,7 +5,7 @@ import sys
 from typing import Literal
 
 from mediscale.cli import stage
-from mediscale.cli.verbs import Verb, settings
+from mediscale.cli.verbs import Verb, add_version, settings
 
 
 def _share(text: str) -> float:
@@ -20,7 +20,7 @@ def _share(text: str) -> float:
 
 
 def _add_canary(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("version", metavar="MODEL/VERSION", help="a staged version, e.g. icu-mortality/2")
+    add_version(parser, "a staged version, e.g. icu-mortality/2")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--percent",

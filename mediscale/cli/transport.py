@@ -4,16 +4,14 @@ import argparse
 from math import isnan
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb
+from mediscale.cli.verbs import Verb, add_version
 
 if TYPE_CHECKING:
     from training.evaluation.transport import Transport
 
 
 def _add_transport(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "version", metavar="MODEL/VERSION", help="a registered version, e.g. synthetic-mortality/2"
-    )
+    add_version(parser)
     parser.add_argument(
         "--to", required=True, metavar="DATASET", help="another dataset that the task was run on"
     )

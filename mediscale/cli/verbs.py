@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mediscale.core.datasets import DATASET_PATTERN, SIZES
 from mediscale.core.errors import InputError, UsageError
+from serving.security.principal import PURPOSES
 
 if TYPE_CHECKING:
     from mediscale.core.settings import Settings
@@ -203,11 +204,30 @@ def add_alias(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alias", choices=("production", "staging"), default="production")
 
 
+def add_version(
+    parser: argparse.ArgumentParser, what: str = "a registered version, e.g. synthetic-mortality/2"
+) -> None:
+    parser.add_argument("version", metavar="MODEL/VERSION", help=what)
+
+
+def version_of(options: argparse.Namespace) -> tuple[str, int]:
+    """Name and number of the version that ``add_version`` takes.
+
+    Raises:
+        UsageError: it is not written so.
+    """
+    from mediscale.core.refs import parse_version
+
+    version = parse_version(options.version)
+    if version is None:
+        raise UsageError("A version is written MODEL/VERSION, such as synthetic-mortality/2.")
+    return version
+
+
 def add_purpose(parser: argparse.ArgumentParser, default: str) -> None:
-    """Adds ``--purpose``; the purposes are those of ``serving.security.principal``, which is not imported for help."""
     parser.add_argument(
         "--purpose",
-        choices=("treatment", "operations", "research", "quality"),
+        choices=PURPOSES,
         default=default,
         help=f"of use, for the history (default: {default})",
     )
