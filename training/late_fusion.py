@@ -281,7 +281,6 @@ def _training(
         counts={},
         data=[Data(params.training_set, "validation", "tuning")],
         save=partial(_save, files),
-        artifacts=lambda _mlflow, _run_id: None,
     )
 
 

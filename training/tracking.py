@@ -60,7 +60,7 @@ class Training:
     data: Sequence[Data]
     save: Callable[[Path], None]
     """Writes the model's folder. Files that answer may not depend on when or where: equal models have equal digests."""
-    artifacts: "Callable[[MlflowClient, str], None]"
+    artifacts: "Callable[[MlflowClient, str], None]" = lambda _mlflow, _run_id: None
     """Logs what else belongs to the run, by its id."""
     margins: "pa.Table | None" = None
     """Rows of NOTE_MARGINS for the lake. Of patients, so never in MLflow."""
@@ -131,27 +131,13 @@ def _log_run(mlflow: "MlflowClient", run: Any, training: Training) -> None:
     for start in range(0, len(measured), _BATCH):
         batch = measured[start : start + _BATCH]
         mlflow.log_batch(run.run_id, metrics=batch, params=params if start == 0 else [])
-    mlflow.log_inputs(run.run_id, [_input(data) for data in training.data])
+    read = [registry.dataset_input(data.ref, data.context, data.part, data.digest) for data in training.data]
+    mlflow.log_inputs(run.run_id, read)
     training.artifacts(mlflow, run.run_id)
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def _input(data: Data) -> Any:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    ref = data.ref
-    source = {
-        "path": f"{ref.dataset}/{ref.table}",
-        "delta_table_version": ref.version,
-        "delta_table_id": ref.table_id,
-    }
-    name = f"{ref.table}/{data.part}" if data.part else ref.table
-    digest = data.digest[:16] or f"{ref.table_id[:8]}v{ref.version}"
-    dataset = Dataset(name, digest, "delta_table", json.dumps(source))
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", data.context)])
 
 
 def _link(mlflow: "MlflowClient", run_id: str, model_id: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mediscale.core import privacy
+from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.pipeline import call as stages
 from mediscale.report import svg
@@ -109,7 +110,7 @@ def _child(mlflow: "MlflowClient", experiment: str, parent: str, call: Call) -> 
     began = _milliseconds(call)
     child_id = str(mlflow.create_run(experiment, began, tags, run_name=name).info.run_id)
     _log(mlflow, child_id, began, dict(_params(call)), _measured(call))
-    mlflow.log_inputs(child_id, [_dataset(table) for table in _tables(call.params)])
+    mlflow.log_inputs(child_id, [registry.dataset_input(table, "input") for table in _tables(call.params)])
     mlflow.set_terminated(child_id, "FINISHED", end_time=_ended(call))
     return child_id
 
@@ -152,26 +153,13 @@ def _numbers(before: str, value: Any) -> Iterator[tuple[str, float]]:
         yield before, float(value)
 
 
-def _tables(value: Any) -> Iterator[Mapping[str, Any]]:
+def _tables(value: Any) -> Iterator[TableRef]:
     if isinstance(value, Mapping):
         if {"table_id", "version"} <= value.keys():
-            yield value
+            yield TableRef.model_validate(value)
         else:
             for inner in value.values():
                 yield from _tables(inner)
-
-
-def _dataset(table: Mapping[str, Any]) -> Any:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    source = {
-        "path": f"{table['dataset']}/{table['table']}",
-        "delta_table_version": table["version"],
-        "delta_table_id": table["table_id"],
-    }
-    digest = f"{table['table_id'][:8]}v{table['version']}"
-    dataset = Dataset(str(table["table"]), digest, "delta_table", json.dumps(source))
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", "input")])
 
 
 def _charts(mlflow: "MlflowClient", run_id: str, part: "Part") -> None:

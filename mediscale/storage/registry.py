@@ -21,7 +21,7 @@ from urllib.parse import urlparse
 
 from mediscale.core import network, refs, task_names
 from mediscale.core.errors import MediscaleError, StorageError, UsageError
-from mediscale.core.refs import ModelRef
+from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.storage import approvals
 from mediscale.storage.history import append, bodies, entries
@@ -303,6 +303,22 @@ def register(mlflow: "MlflowClient", name: str, logged: Any, key: str, tags: Map
     # the link that MLflow's UI shows
     mlflow.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": versions})
     return int(registered.version)
+
+
+def dataset_input(ref: TableRef, context: str, part: str = "", digest: str = "") -> Any:
+    """A table, or a part of it, as an input of an MLflow run; without a ``digest`` its version says which rows."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = {
+        "path": f"{ref.dataset}/{ref.table}",
+        "delta_table_version": ref.version,
+        "delta_table_id": ref.table_id,
+    }
+    name = f"{ref.table}/{part}" if part else ref.table
+    dataset = Dataset(
+        name, digest[:16] or f"{ref.table_id[:8]}v{ref.version}", "delta_table", json.dumps(source)
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 
 @contextmanager

@@ -165,7 +165,6 @@ def fit(params: Params, settings: Settings, key: str) -> Training:
         counts={},
         data=[Data(params.questions, "training")],
         save=partial(_save, contents),
-        artifacts=lambda _mlflow, _run_id: None,
     )
 
 

@@ -64,7 +64,6 @@ def training(
         counts=trained.counts,
         data=[Data(ref, "training") for ref in tables],
         save=partial(save, trained, key),
-        artifacts=lambda _mlflow, _run_id: None,
         margins=trained.margins,
     )
 
