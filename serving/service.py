@@ -177,16 +177,22 @@ class Service:
 
     async def _durable(self, answer: Answer, logged: Sequence[Prediction], requester: Requester) -> None:
         """Returns when the answer is in the log."""
-        try:
-            await self.log.append(logged, requester)
-        except MediscaleError as error:
-            self._note("log", error)
-            raise
-        self._problems.pop("log", None)
+        await self._append(logged, requester)
         for risk in answer.predictions:
             self.metrics.predictions.labels(risk.task, risk.version).inc()
         for row in logged:
             self.metrics.observe_risk(row.task, row.model_version, row.arm)(row.risk)
+
+    async def _append(
+        self, rows: Sequence[Prediction] | Sequence[AnalysedNote], requester: Requester
+    ) -> None:
+        """Logs rows; that the log does not take them is a problem of the server until it takes some."""
+        try:
+            await self.log.append(rows, requester)
+        except MediscaleError as error:
+            self._note("log", error)
+            raise
+        self._problems.pop("log", None)
 
     async def read(self, reading: Callable[[], R]) -> R:
         """What a reader of long bodies returns, beside the requests of others.
@@ -204,12 +210,7 @@ class Service:
         """
         analysis = await self._in_note_process(analyze, note)
         logged = AnalysedNote(self.log.next_id(), self.clock(), "note-rules", RULES_VERSION)
-        try:
-            await self.log.append([logged], requester)
-        except MediscaleError as error:
-            self._note("log", error)
-            raise
-        self._problems.pop("log", None)
+        await self._append([logged], requester)
         self.metrics.predictions.labels(NOTE_ANALYSIS, RULES_VERSION).inc()
         return logged.prediction_id, analysis
 

@@ -193,7 +193,7 @@ class LanguageService:
             answered, row = await self._pool.run(work)
         except BusyError as error:
             raise _after_what_helps(error, answering.question.text) from None
-        await self._log(answered, row)
+        await self.log.append([row], answered.requester)
         self._count(answered)
         self._ask_shadow(answering)
         return answered
@@ -257,7 +257,7 @@ class LanguageService:
         try:
             async with aclosing(_from_thread(self._pool, work)) as stream:
                 async for part, row in stream:
-                    await self._log(answering, row)
+                    await self.log.append([row], answering.requester)
                     yield part
         except BusyError as error:
             raise (
@@ -292,9 +292,6 @@ class LanguageService:
         safety = answering.written.safety
         for layer in safety.layers if safety else ():
             self._metrics.safety_findings.labels(layer.of, layer.layer).inc()
-
-    async def _log(self, answering: Answering, row: WrittenAnswer) -> None:
-        await self.log.append([row], answering.requester)
 
     def _row(self, answering: Answering, said: GrowingAnswer | Part, first: bool = True) -> WrittenAnswer:
         question, safety, passage = answering.question, answering.written.safety, answering.written.source
