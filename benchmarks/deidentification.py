@@ -242,9 +242,6 @@ class Writer:
         }
 
 
-_PARTICLE_WORDS = {word for particle in PARTICLES for word in particle.split()}
-"""They tell nobody's name by themselves, and may stay."""
-
 Planted = tuple[str, list[tuple[str, int, int]]]
 
 

@@ -159,7 +159,7 @@ class FeatureCheck:
 
 @dataclass(frozen=True)
 class SourceCheck:
-    """All that was found."""
+    """What a source makes of an extract: the result of ``check``."""
 
     tables: tuple[TableCheck, ...]
     absent: tuple[str, ...]

@@ -19,7 +19,7 @@ class Pool:
         self._threads = ThreadPoolExecutor(threads, what.replace(" ", "-"))
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The work's result.
+        """Runs a call in a thread of the pool, and returns its result.
 
         Raises:
             BusyError: as many calls as there may be are in the pool already; the work was not begun.

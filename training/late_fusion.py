@@ -55,7 +55,7 @@ class Params(Frozen):
 
 
 class Result(Frozen):
-    """The version that goes on."""
+    """The version that is evaluated: table and notes together, or the table model alone."""
 
     model: ModelRef
     reads_notes: bool

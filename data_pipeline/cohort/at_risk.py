@@ -53,11 +53,11 @@ class Assertions:
         return Assertions(*(getattr(self, field)[chosen] for field in self.__dataclass_fields__))
 
     def as_of(self, at: int) -> "Assertions":
-        """What was known then of what had happened by then."""
+        """The assertions about what had happened by that moment, as they were known then."""
         return self.where((self.available <= at) & (at < self.latest_until) & (self.time <= at))
 
     def final(self) -> "Assertions":
-        """What nothing superseded."""
+        """The assertions that no later one superseded, whenever they were known."""
         return self.where(self.latest_until == FOREVER)
 
     def values(self, after: int) -> "Assertions":

@@ -28,8 +28,10 @@ class Embedder:
     """A loaded network. It is immutable, so threads may share it."""
 
     def __init__(self, spec: EmbedderSpec, graph: bytes, tokenizer: bytes, threads: int = 1) -> None:
-        """Raises:
-        StorageError: the files are damaged.
+        """Loads the network from the files' bytes.
+
+        Raises:
+            StorageError: they are damaged.
         """
         import onnxruntime
         from tokenizers import Tokenizer

@@ -97,7 +97,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 
 def source_of(options: argparse.Namespace) -> "Source":
-    """What to run on.
+    """What a run works on, by the options of ``add_source`` and ``add_pipeline``.
 
     Raises:
         UsageError: half a choice, or a file of a source breaks the grammar.

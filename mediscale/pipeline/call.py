@@ -125,7 +125,7 @@ def _key(name: str, params: BaseModel) -> str:
 
 
 def fill(name: str, config: Mapping[str, Any]) -> BaseModel:
-    """A stage's Params.
+    """The parameters of a call, validated as the stage's ``Params``.
 
     Raises:
         UsageError: a parameter is missing, unknown or invalid.

@@ -352,7 +352,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
 
 
 def _until(happened: Callable[[], bool], what: str) -> None:
-    """Returns when it did.
+    """Waits until something has happened; ``what`` says it, after "it was awaited that".
 
     Raises:
         QualityError: it did not within ``SECONDS``.

@@ -47,7 +47,7 @@ class Move(AliasMove):
 
     @property
     def body(self) -> AliasMove:
-        """What the entry is made of."""
+        """The move without what the history's entry says around it."""
         return AliasMove.model_validate(self.model_dump(include=set(AliasMove.model_fields)))
 
 

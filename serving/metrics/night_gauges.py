@@ -27,7 +27,7 @@ class NightGauges:
         return tuple(sorted(warning for of_file in self._warnings.values() for warning in of_file))
 
     def refresh(self) -> None:
-        """Looks at the folder once.
+        """Sets the gauges by the files of the folder that have changed.
 
         Raises:
             StorageError: the lake can't be reached. The gauges stay as they were.

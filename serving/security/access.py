@@ -176,7 +176,7 @@ class _Rates:
         return self._counts[name] <= self._most
 
     def is_left(self, name: str) -> bool:
-        """Whether one more is."""
+        """Whether one more would be within the rate; nothing is counted."""
         self._begin_window()
         return self._counts[name] < self._most
 

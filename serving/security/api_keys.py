@@ -58,7 +58,7 @@ class _File(Frozen):
 
 
 def path(settings: Settings) -> Path:
-    """Where the hashes are.
+    """The file of the keys' hashes.
 
     Raises:
         UsageError: that is where the pipeline writes, so that whoever can write there could make a key.

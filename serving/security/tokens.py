@@ -40,7 +40,7 @@ class Tokens:
     """Verifies the tokens of one issuer."""
 
     def __init__(self, settings: Settings) -> None:
-        """Asks nobody yet.
+        """Checks the settings; the identity provider is asked for its keys by the first token.
 
         Raises:
             UsageError: half of what is needed is set, or keys would be fetched without TLS.

@@ -66,7 +66,7 @@ _PLAIN: tuple[tuple[str, ...], ...] = (
 
 
 class Params(Frozen):
-    """What to judge, against what."""
+    """The version to judge, and what it is compared with."""
 
     dataset: RuntimeInput[str]
     task: RuntimeInput[TaskName]

@@ -312,5 +312,5 @@ class Evidence(Keyed):
 
 
 def read(settings: Settings, path: str, digest: str) -> Evidence:
-    """``read_evidence`` of a risk model's evidence."""
+    """The evidence of a risk model, from a file of this digest."""
     return read_evidence(Evidence, settings, path, digest)
