@@ -104,7 +104,7 @@ class Lexicon:
 
     def _classify(self, word: str) -> Evidence:
         token = plain(word)
-        if _COMPOUND.match(word):
+        if _COMPOUND.match(word) and token not in EPONYMS:
             return "name"
         if token in self.given or token in self.family:
             return "either" if token in ORDINARY or token in EPONYMS or len(token) < 3 else "name"

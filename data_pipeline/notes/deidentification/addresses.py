@@ -100,10 +100,22 @@ _NO_NUMBER = (
     rf"(?i:(?<=corner of )){_CAPITAL}(?: {_CAPITAL}){{0,2}} (?:and|&) {_CAPITAL}(?: {_CAPITAL})?(?!\w)",
 )
 """A street, or two that meet, without a house."""
+_SCHOOL = (
+    r"(?i:(?<=\bat )|(?<=\bof )|(?<=\bfrom )|(?<=\bto )|(?<=\battends )|(?<=\bnear ))"
+    rf"(?:{_CAPITAL}[ \t]+){{1,3}}(?:Elementary|Middle School|High School|School|Academy|University|College"
+    r"|Preschool|Daycare|Church|Synagogue|Mosque|Parish)(?![ \t]+of\b)(?!\w)"
+)
+_COORDINATES = (
+    r"(?<![\w.])-?\d{1,2}\.\d{3,}[ \t]*°?[ \t]*(?:[NS]\b)?[,;]?[ \t]*(?:(?i:long?(?:itude)?)\b\.?:?[ \t]*)?"
+    r"(?:(?<=[NS], )|(?<=[NS] )|(?<=: )|(?<=long )|(?<=lon )|(?<=\d{4}, )|(?<=\d{4},))"
+    r"-?\d{1,3}\.\d{3,}(?:[ \t]*°?[ \t]*[EW]\b)?"
+)
+"""A place on the map, by latitude and longitude."""
 ADDRESS = re.compile(
     rf"(?=\d)(?:{'|'.join(_FROM_A_HOUSE)})"
     rf"|(?<!\w)[pP](?i:\.?\s?o\.? box)\s+\d+{_REST}"
-    rf"|(?=[A-ZÀ-Þ])(?:{'|'.join([*_FROM_A_TOWN, _POSTCODE, *_NO_NUMBER])})"
+    rf"|(?=[-\d]){_COORDINATES}"
+    rf"|(?=[A-ZÀ-Þ])(?:{'|'.join([*_FROM_A_TOWN, _POSTCODE, *_NO_NUMBER, _SCHOOL])})"
     r"|(?<!\w)[zZ](?i:ip(?: ?code)?[:\s]+)(?P<zip>\d{5}(?:-\d{4})?)"
 )
 LIVES = re.compile(

@@ -73,7 +73,8 @@ _SCORE_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _SCORE_AFTER = re.compile(
-    r"\s*(?:systolic|diastolic|holosystolic|ejection|murmur|strength|pain|scale|in (?:severity|intensity"
+    r"\s*(?:quadrants?|limbs?|leads?|vessels?|segments?|ports?|attempts?|sessions?|questions?"
+    r"|systolic|diastolic|holosystolic|ejection|murmur|strength|pain|scale|in (?:severity|intensity"
     r"|strength|all|the|bilateral|upper|lower)|"
     r"tab|cup|ns\b|bottles?|sets?|blood|cultures?|sirs|criteria|pulses?|reflexes|weeks?|days?|hours?|h\b|mg"
     r"|ml|inch|cm|mm|of\b|points?|"
@@ -91,7 +92,7 @@ _DAY_BEFORE = re.compile(
     r"comparison|compared (?:to|with)|note|ending|starting|started|due|last|lmp|labs?|ct|mri|cxr|x-?ray|echo"
     r"|tte|ekg|ecg|and|to|adm|dos|"
     r"performed|obtained|drawn|follow-?up|appointment|visit|surgery|procedure|signed|dictated|as of|week of"
-    r"|prior)|[(\[:;-])\s*$",
+    r"|prior|(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:day)?\.?,?)|[(\[:;-])\s*$",
     re.IGNORECASE,
 )
 _DAY_AFTER = re.compile(
@@ -122,7 +123,8 @@ def without_year(text: str) -> Iterator[Span]:
 def expected(text: str) -> Iterator[Span]:
     """Dates that count only after a word such as ``on``; elsewhere they are a section, a decimal or a span of years."""
     for match in _TERSE.finditer(text):
-        if _DATED.search(text, max(0, match.start() - 24), match.start()):
+        cue = _DATED if match.group().count(".") < 2 else _DAY_BEFORE
+        if cue.search(text, max(0, match.start() - 24), match.start()):
             yield match.span()
 
 

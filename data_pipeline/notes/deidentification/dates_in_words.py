@@ -63,9 +63,11 @@ _HOLIDAY = re.compile(
         r"christmas(?: eve| day)?|new year['’]?s?(?: eve| day)|easter(?: sunday| monday)?|good friday"
         r"|thanksgiving(?: day)?|hallowe['’]?en|independence day|labou?r day|memorial day|veterans day|columbus day"
         r"|valentine['’]?s day|st\.? patrick['’]?s day|mother['’]?s day|father['’]?s day|boxing day|eid(?: al-\w+)?"
-        r"|ramadan|diwali|passover|hanukkah|yom kippur|rosh hashanah?"
+        r"|juneteenth|patriots['’]? day|presidents['’]?s? day|(?:martin luther king|mlk)(?: jr\.?)? day|cinco de mayo"
+        r"|bastille day|lunar new year|chinese new year|nowruz|ramadan|diwali|passover|hanukkah"
+        r"|yom kippur|rosh hashanah?"
     )
-    + r"(?!\w)"
+    + rf"(?!\w)(?P<year>(?:,?\s+(?:of\s+)?|,\s*){YEAR}(?!\d))?"
 )
 _WITH_ROMAN = re.compile(rf"(?P<day>{DAY})(?P<r>[-./])(?P<month>{_ROMAN_MONTH})(?P=r)(?P<year>{YEAR})")
 _DAY_FIRST = re.compile(
@@ -89,7 +91,7 @@ def find(text: str) -> Iterator[Span]:
     for pattern in (_DAY_FIRST, _MONTH_FIRST, _ROMAN_DATE):
         yield from (match.span() for match in pattern.finditer(text))
     for match in _HOLIDAY.finditer(text):
-        if _LEAD.search(text, max(0, match.start() - 8), match.start()):
+        if match["year"] or _LEAD.search(text, max(0, match.start() - 8), match.start()):
             yield match.span()
     yield from (match.span("day") for match in _OF_A_BIRTH.finditer(text))
 

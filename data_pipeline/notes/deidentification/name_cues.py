@@ -14,11 +14,13 @@ from data_pipeline.notes.deidentification.name_patterns import (
     DOING,
     EPONYM_NEXT,
     FEELING,
+    INITIAL_SUBJECT,
     INITIALISMS,
     INITIALS,
     INITIALS_AFTER,
     INTRODUCTIONS,
     LAST_FIRST,
+    LOWER_DESCRIBED,
     LOWER_SUBJECT,
     LOWER_TITLE,
     NOT_NAMES,
@@ -42,6 +44,8 @@ from data_pipeline.notes.deidentification.name_words import PERSONAL, NameWords,
 from data_pipeline.notes.deidentification.phi_patterns import PhiSpan
 
 _LETTERS = re.compile(WORD)
+_ABBREVIATED = 5
+"""A shorter word that stands alone in capitals, such as "CIWA", abbreviates something unless it is a listed name."""
 _VOWEL = re.compile("[AEIOUY]")
 
 
@@ -70,6 +74,8 @@ class NameCues:
         """The weaker cues, each with the function that decides which of the words at a match are names."""
         return (
             (LOWER_TITLE, self._lower),
+            (INITIAL_SUBJECT, self._spelled),
+            (LOWER_DESCRIBED, self._in_small),
             (LOWER_SUBJECT, self._lower_subject),
             (INITIALS_AFTER, self._with_initials_after),
             (WITH, self._mentioned),
@@ -97,6 +103,8 @@ class NameCues:
         words = list(capitalised_words(text, start, end))
         ordered = words[::-1] if backwards else words
         for i, (at, to) in enumerate(ordered):
+            if plain(text[at:to]) in PARTICLES and 0 < i < len(ordered) - 1:
+                continue  # the "Ní" of "Siobhán Ní Mhaoláin" names nobody alone and ends no name
             if not (strong and i == 0 and to - at > 1) and not self._fits(text, ordered, i):
                 break
             if text[at:to] in NOT_NAMES or (not strong and self._is_eponym(text, at, to)):
@@ -115,7 +123,7 @@ class NameCues:
         if kind in ("word", "rare"):
             whole = len(words) == 2 and kinds <= {"name", "unknown"}
             return bool(kinds & PERSONAL) and (kind == "rare" or whole)
-        if word.isupper() and len(word) < 4 and kind == "unknown":
+        if word.isupper() and len(word) < (4 if beside else _ABBREVIATED) and kind == "unknown":
             return False
         return kind != "either" or not kinds or bool(kinds & PERSONAL | kinds & {"rare"})
 
@@ -135,6 +143,13 @@ class NameCues:
             if kind != "name" and (match.start() != start or kind == "word"):
                 break
             yield PhiSpan("name", *match.span())
+
+    def _in_small(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
+        """``quillfeather tessa is a 56 y/o``; not ``pleasant lady is a 56 y/o``."""
+        spans = [match.span() for match in _LETTERS.finditer(text, *cue.span("name"))]
+        kinds = {self._kind(text[a:b]) for a, b in spans}
+        if kinds & {"name", "unknown"} and kinds <= PERSONAL:
+            yield from (PhiSpan("name", *span) for span in spans)
 
     def _lower_subject(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
         """``pt maria quillfeather``, ``pt quillfeather c/o``; not ``pt satting well`` or ``mother htn``."""
@@ -234,6 +249,7 @@ class NameCues:
         if (
             not word[1:].islower()
             or len(word) < 3
+            or word in NOT_NAMES
             or THING_AFTER.match(text, end)
             or EPONYM_NEXT.match(text, end)
         ):

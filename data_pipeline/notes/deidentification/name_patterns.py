@@ -9,12 +9,13 @@ from data_pipeline.notes.deidentification.regex import caseless
 _UPPER = "".join(filter(str.isupper, map(chr, [*range(0x250), *range(0x1E00, 0x1F00)])))
 """Every capital letter of the Latin script: names begin with Ř and Ő as well as with A."""
 WORD = r"[^\W\d_]++(?:['’-][^\W\d_]++){0,4}"
-CAPITAL = rf"(?:(?:[OD]['’])?[{_UPPER}][^\W\d_]*+(?:['’-](?!s\b|S\b)[^\W\d_]++){{0,4}})"
+_JOINED = r"(?:[ODdl]['’]|(?:al|el|ar|as|ash|az)-)"
+CAPITAL = rf"(?:{_JOINED}?[{_UPPER}][^\W\d_]*+(?:['’-](?!s\b|S\b)[^\W\d_]++){{0,4}})"
 PARTICLE = (
     r"(?:van der|van den|van de|van|von der|von|der|den|ter|ten|de la|de las|de los|de|del|della|da"
     r"|dos|das|do|di|du|le|la|el|al|bin|ibn|ben|af|av|y|e)"
 )
-NAME = rf"(?:(?:{PARTICLE} )?(?:[A-Z]\.|{CAPITAL}))"
+NAME = rf"(?:(?:{PARTICLE} )?(?:[{_UPPER}]\.|{CAPITAL}))"
 RUN = rf"{NAME}(?:,? (?:Jr|Sr|II|III|IV)\b\.?|,? {NAME}){{0,4}}"
 """Capitalised words in a row, with commas and suffixes between them: ``Garcia-Lopez, Jean-Luc P.``"""
 PAIR = rf"{NAME}(?: {NAME}){{0,3}}"
@@ -22,7 +23,9 @@ PAIR = rf"{NAME}(?: {NAME}){{0,3}}"
 TITLE = re.compile(
     r"(?<!\w)(?:(?i:dr|drs|mr|mrs|ms|mx|messrs|mme|prof|rev|fr|sr)\b\.?|(?i:doctor|professor|miss|mister"
     r"|nurse|sister|father|reverend|rabbi"
-    r"|pastor|chaplain|attorney|judge|officer|captain|sgt|lt|col)\b)[ \t]*\n?"
+    r"|pastor|chaplain|attorney|judge|officer|captain|sgt|lt|col|senator|governor|congress(?:man|woman)|councill?or"
+    r"|ambassador|mayor|detective|deputy|sheriff|constable|inspector|warden|trooper|paramedic|firefighter|sheikh?"
+    r"|monsignor|archbishop)\b)[ \t]*\n?"
     rf"(?!(?i:drs?|mrs?|ms|prof)\b)(?P<name>{PAIR})"
 )
 LOWER_TITLE = re.compile(rf"(?<!\w)(?i:dr|mr|mrs|ms)\b\.?[ \t]+(?P<name>[a-z][a-z'’-]+(?:[ \t]+{WORD})?)")
@@ -42,7 +45,7 @@ ROLE = (
     r"emergency contact|contact(?: person)?|guardian|informant|interpreter|translator|social worker"
     r"|case manager|nurse|rn|scribe|witness|"
     r"technologist|technician|operator|to|from|re|attn|mother|father|parent|spouse|wife|husband|son|daughter"
-    r"|sister|brother|partner"
+    r"|sister|brother|partner|(?:electronically )?signed(?: electronically)?|(?:e-?)?signature"
 )
 LABEL = re.compile(
     rf"(?<!\w){caseless(ROLE)}(?:\(s\))?[ \t]*(?::|=|\bis\b|\bwas\b)[ \t]*(?:(?i:dr|mr|mrs"
@@ -60,6 +63,24 @@ SPELLED = re.compile(
     r"(?:[ \t]+(?:as|out|is|it|spelled|her|his|the|surname|last|first|name)){0,4}[ \t:]{1,3}"
     r"(?P<name>[A-Z](?:[ .-]{1,2}[A-Z]){2,24})(?![\w'’-])"
 )
+NICKNAME = re.compile(
+    r"(?<!\w)"
+    + caseless(
+        r"goes by|go by|(?:likes|prefers|wants|asks) to be called|answers to|nicknamed?(?: is| was|:)?"
+        r"|initials?(?: are| is|:)?"
+    )
+    + rf"(?: the (?:nick)?name(?: of)?)?[ \t]+[\"'“‘]?(?P<name>{NAME})"
+)
+"""What somebody is called, which may be a word of any kind."""
+INITIAL_SUBJECT = re.compile(
+    rf"(?<![\w.])(?P<name>(?:[{_UPPER}]\.[ ]?){{2,4}})(?=[ \t]*(?:is|was)[ \t]+(?:an?|the)[ \t])"
+)
+"""``J.R.W. is a 67-year-old``: a patient by initials alone."""
+LOWER_DESCRIBED = re.compile(
+    r"(?:^|[\n.;:])[ \t]*(?P<name>[a-z][a-z'’-]{2,}[ \t]+[a-z][a-z'’-]{2,})(?=,?[ \t]+(?:(?:is|was)[ \t]+)?"
+    r"(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?\b))"
+)
+"""``quillfeather tessa is a 56 y/o``, in a note without capitals."""
 BY = re.compile(
     r"(?<!\w)"
     + caseless(
@@ -133,7 +154,8 @@ SAYING = re.compile(
 DESCRIBED = re.compile(
     rf"(?<!\w)(?P<name>{RUN})(?='s (?:wife|husband|son|daughter|mother|father|brother|sister|family|pcp"
     rf"|doctor)|[ \t]*(?:is|was),? an?[ \t]+\S+[- ]?(?:years?|y|old)"
-    r"|[ \t]*+,?[ \t]*+(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?)|\s*+\(?,?[ \t]*+(?:MRN?|DOB|D\.O\.B"
+    r"|[ \t]*+,?[ \t]*+(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b"
+    r"|years?\b(?![ \t]+(?:ago|earlier|prior|later|before|after|back)\b))|\s*+\(?,?[ \t]*+(?:MRN?|DOB|D\.O\.B"
     r"|SSN|aged?)\b)"
 )
 BOTH = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?:,? (?:and|&) )(?P<other>{CAPITAL})(?![\w'’-])")
@@ -267,6 +289,7 @@ RUNS = re.compile(rf"(?<![\w'’-]){NAME}(?:,? {NAME})*+")
 """Capitalised words in a row."""
 INTRODUCTIONS = (
     (TITLE, True, False),
+    (NICKNAME, True, False),
     (DEGREE, True, True),
     (LABEL, False, False),
     (RANK, False, False),
@@ -324,11 +347,13 @@ ACTS_AFTER = re.compile(
 END_OF_SENTENCE = re.compile(r"(?:^|[.!?:;\n]|\n[ \t]*(?:[-*•#]|\d+[.)]))[\s\"'(]*$")
 
 NAME_FIRST = frozenset(
-    {DEGREE, DESCRIBED, BINOMIAL, INITIALS_AFTER, DOING, SAYING, FEELING, INITIALS, LAST_FIRST, CAPITALS_COMMA,
-     CAPITALS_PAIR, SLASHED, BOTH, POSSESSIVE, OWNING, RUNS}
+    {DEGREE, DESCRIBED, INITIAL_SUBJECT, BINOMIAL, INITIALS_AFTER, DOING, SAYING, FEELING, INITIALS, LAST_FIRST,
+     CAPITALS_COMMA, CAPITALS_PAIR, SLASHED, BOTH, POSSESSIVE, OWNING, RUNS}
 )  # fmt: skip
 """Patterns whose matches begin with a name."""
-_NAME_BEGINS = re.compile(rf"\b(?=[{_UPPER}]|{PARTICLE} [{_UPPER}])")
+_NAME_BEGINS = re.compile(
+    rf"\b(?=[{_UPPER}]|(?=[abdel])(?:{_JOINED}|{PARTICLE} {_JOINED}?)[{_UPPER}]|{PARTICLE} [{_UPPER}])"
+)
 
 
 class NamePatternSearch:

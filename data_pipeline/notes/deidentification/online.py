@@ -57,9 +57,10 @@ _ACCOUNT = re.compile(
     r"\b"
     + caseless(
         r"instagram|insta|facebook|twitter|tiktok|snapchat|skype|whatsapp|linkedin|telegram|venmo|handle|user ?name"
-        r"|log ?in|screen name"
+        r"|log ?in|screen name|ig"
     )
-    + r"(?:[ \t]*(?i:handle|name|id|is|as))?[ \t]*[:=]?[ \t]*@?(?<=[@:=])[ \t]*(?P<account>[\w.-]*\w)"
+    + r"(?:[ \t]*(?i:handle|name|id|is|as|live))?[ \t]*[:=]?[ \t]*@?(?<=[@:=])[ \t]*"
+    r"(?P<account>(?=[\w.-]*[A-Za-z_])[\w.-]*\w)"
 )
 _HANDLE = re.compile(r"(?<![\w@.])@(?P<account>[A-Za-z]++\d*[_.]?(?<=[\d_.])\w++)(?![\w@])")
 """The name of an account in letters alone is looked for after the name of a service: ``@bedside`` is none."""

@@ -9,7 +9,14 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from data_pipeline.notes.deidentification import addresses, dates, dates_in_words, online, phones
+from data_pipeline.notes.deidentification import (
+    addresses,
+    dates,
+    dates_abroad,
+    dates_in_words,
+    online,
+    phones,
+)
 from data_pipeline.notes.deidentification.dates import AMOUNT, YEAR
 from data_pipeline.notes.deidentification.regex import caseless
 
@@ -31,7 +38,8 @@ SAID_AGE = rf"(?P<said>{_OVER_89})(?=[ \t]*(?:$|\n|[.;!?)](?!\d)|,[ \t]|(?:and|b
 """A number that ends a statement after ``is`` is an age; before an amount or a fraction it is not."""
 _AGE = re.compile(
     rf"(?=[\dnNoOaA])(?<![\d.,/-])(?P<age>{_OVER_89}\+?)"
-    r"(?=[\s-]*(?:(?i:y/?\.?o\b|y\.\s?o\.|yrs?\b|years?[ -](?:old|of age)|years?,? (?:male|female|man"
+    r"(?=[\s-]*(?:(?i:y/?\.?o\b|y\.\s?o\.|yrs?\b|years?[ -](?:old|of age|(?:and[ -])?\d{1,2}[ -]months?)"
+    r"|years?,? (?:male|female|man"
     r"|woman|gentleman|lady)|yo[MF]\b)"
     r"|y?[ /]?[MF]\b(?![a-z])|(?i:(?:male|female|man|woman|gentleman|lady)\b)))"
     r"|(?=[aAtTdDpPlL])(?i:\b(?:age[ds]?|turned|turning|age(?:d)? of|age is|(?:died|deceased|passed away|lived)"
@@ -40,7 +48,10 @@ _AGE = re.compile(
     r"|(?=[\dnNoOhH])(?P<birthday>(?:9\d|1[01]\d)(?:st|nd|rd|th)|(?i:ninetieth|ninety[ -](?:first|second|third|fourth"
     r"|fifth|sixth|seventh|eighth|ninth)|(?:one )?hundredth"
     r"|(?:one )?hundred (?:and )?(?:first|second|third|fourth|fifth)))"
-    r"(?=[ \t](?i:birthday)\b)"
+    r"(?=[ \t](?i:birthday|year of (?:life|age))\b)"
+    r"|(?=[iI])(?i:\bin (?:his|her|their) )(?P<ordinal>(?:9\d|1[01]\d)(?:st|nd|rd|th))(?=[ \t]year\b)"
+    r"|(?=1)(?<![\d.,])(?P<months>1(?:0[89]|[1-3]\d|4[0-3])\d)(?=[ -]?(?:mo\b|months?\b))"
+    r"|(?=[MF])(?<![\w/])[MF][ ]?/[ ]?(?P<by_sex>9\d|1[01]\d)(?![\w./%])"
     r"|(?=[iI])(?i:\bin (?:his|her|their) (?:early |mid |late |mid-)?)(?P<decade>(?i:nineties|90['’]?s))"
     r"|[A-Z][a-z'’-]+,\s(?P<apposed>9\d|1[01]\d)(?=,)"
     r"|(?=[sShHpPmMwWgGlLfFdDbBaAuUcCnN])\b(?i:s?he|patient|pt|man|woman|gentleman|lady|wife|husband|spouse|partner|mother|father|mom|dad|sister"
@@ -48,14 +59,14 @@ _AGE = re.compile(
     rf"(?:['’]s|[ \t](?i:is|was))[ \t](?i:(?:now|already|almost|nearly|just)[ \t])?{SAID_AGE}"
     r"|(?=[mMfFdDsSbBwWhH])\b(?i:mother|father|mom|dad|sister|brother|wife|husband)"
     rf"[ \t]+(?i:at|aged?)[ \t]+(?P<relative>(?:9\d|1[01]\d)\+?+)(?!\.?\d|[%/]|{AMOUNT})"
-    r"|(?=[nNcC])\b(?i:nonagenarian|centenarian)\b"
+    r"|(?=[nNcC])\b(?i:nonagenarian|centenarian)\b(?:\s*\(\d{2,3}\))?"
 )
 
 _LABELLED = re.compile(
     r"\b(?P<label>"
     + caseless(
-        r"mrn?(?!\d)|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case"
-        r"|encounter"
+        r"room|rm|mrn?(?!\d)|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case"
+        r"|encounter|badge|inmate|prisoner|booking|aadhaar|pesel|personnummer|dni|nif|itin|dl(?=\s*(?:#|no\b))"
         r"|visit|accession|csn|fin|har|"
         r"(?:patient|pt|hosp(?:ital)?|clinic|member|subscriber|group|insurance|health plan|medicare|medicaid"
         r"|employee|device|national|job|"
@@ -70,21 +81,41 @@ _LABELLED = re.compile(
     r"(?:-[A-Za-z]{1,3})?)(?!\w)"
 )
 _BARE = re.compile(
-    r"unit|records?|chart|case|encounter|visit|fin|har|policy|licen[sc]e|plate|certificate|implant|serial",
+    r"room|rm|unit|records?|chart|case|encounter|visit|fin|har|policy|licen[sc]e|plate|certificate|implant|serial",
     re.IGNORECASE,
 )
 """Words that stand before numbers of any kind, which count only where a mark such as ``no.`` follows."""
+_MIXED = frozenset({"plate", "license", "licence", "room", "rm"})
+"""Of these, whose numbers have letters or hyphens, such as "7ABC 123" and "412B", three digits are enough."""
+_LETTER = re.compile(r"[A-Za-z-]")
 _NUMBERED = re.compile(r"no\b|num|id\b|#", re.IGNORECASE)
 _IS_YEAR, _IS_AMOUNT = re.compile(YEAR), re.compile(AMOUNT)
 _RECORD = re.compile(
     r"(?=\d)(?:(?<![\w.,/-])\d{3}-\d{2}-\d{4}(?![\w-])"
     r"|(?<![\w.,/-])\d{2,4}-\d{2}-\d{2}(?![\w-])"
-    r"|(?<![\w.,/$-])\d{7,14}(?![\w.]?\d|[\w%]))"
+    r"|(?<![\w.,/$-])\d{7,24}(?![\w.]?\d|[\w%])"
+    r"|(?<![\w.,/$-])(?:\d{4}[ -]){3}\d{4}(?![\w-]|[.,]\d)"  # a card for payments
+    r"|(?<![\w.,/$-])\d{6}[-+]\d{4}(?![\w-])"  # by the day of birth, as in Sweden and Denmark
+    r"|(?<![\w.,/$-])756\.\d{4}\.\d{4}\.\d\d(?![\w-])"  # AHV, of Switzerland
+    r"|(?<![\w.,/$-])[12] \d\d (?:0[1-9]|1[0-2]) \d[\dAB] \d{3} \d{3}(?: \d\d)?(?![\w-])"  # NIR, of France
+    r"|(?<![\w.,/$-])(?:\d{17}[Xx]|\d{8}-?[A-HJ-NP-TV-Z])(?![\w-]))"  # of China; DNI, of Spain
     r"|(?=[A-Z])(?<![\w-])[A-Z]{1,4}-?\d{6,}+(?!\w)"
     r"|(?=[A-Z])(?<![\w-])[A-Z]{1,3}\d\d-\d{4,6}(?![\w-])"  # as a laboratory numbers specimens
     r"|(?=\d)(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d{2}(?![\w-])"  # CPF, of Brazil
+    r"|(?=[XYZ])(?<![\w-])[XYZ]-?\d{7}-?[A-Z](?![\w-])"  # NIE, of Spain
+    r"|(?=[A-Z])(?<![\w-])[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z](?!\w)"  # codice fiscale, of Italy
+    r"|(?=[A-Z])(?<![\w-])[A-Z]{2}\d\d(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?(?![\w-])"  # IBAN
+    r"|(?=\()(?:\(\d\d\)[A-Z0-9]{2,20}){2,6}(?!\w)"  # a device's identifier (UDI), with its serial number
     r"|(?=[A-Z])(?<!\w)[A-CEGHJ-PR-TW-Z]{2}(?: \d\d){3} [A-D](?!\w)"  # national insurance, of the United Kingdom
 )
+
+
+_LAST_DIGITS = re.compile(
+    r"(?i:\b(?:last (?:four|4)|ending (?:in|with))(?: digits)?(?: (?:of|is|are|in))?(?: (?:the|her|his))?"
+    r"(?: (?:ssn|ss#|social(?: security)?(?: number)?|card|account|phone))?(?: (?:is|are))?[ \t:#]+)"
+    r"(?P<digits>\d{4})(?!\w)"
+)
+"""The end of a number that is left out: ``SSN last four 7730``."""
 
 
 def find_patterns(text: str) -> list[PhiSpan]:
@@ -96,10 +127,12 @@ def find_patterns(text: str) -> list[PhiSpan]:
         _matches(addresses.ADDRESS, "address", text),
         _spans("address", addresses.abroad(text)),
         _labelled_records(text),
+        _matches(_LAST_DIGITS, "record", text),
         _matches(phones.PHONE, "phone", text),
         _spans("phone", phones.national(text)),
         _matches(addresses.LIVES, "address", text),
         _spans("date", dates_in_words.find(text)),
+        _spans("date", dates_abroad.find(text)),
         _spans("date", dates.full_dates(text)),
         _spans("date", dates.without_year(text)),
         _spans("date", dates.expected(text)),
@@ -143,7 +176,23 @@ def _matches(pattern: re.Pattern[str], kind: PhiKind, text: str) -> Iterator[Phi
 
 
 _INNER = frozenset(
-    ("labelled", "pager", "age", "after", "apposed", "relative", "decade", "said", "birthday", "zip", "town")
+    (
+        "labelled",
+        "pager",
+        "digits",
+        "age",
+        "ordinal",
+        "months",
+        "by_sex",
+        "after",
+        "apposed",
+        "relative",
+        "decade",
+        "said",
+        "birthday",
+        "zip",
+        "town",
+    )
 )
 
 
@@ -160,6 +209,8 @@ def _is_identifier(label: re.Match[str]) -> bool:
     digits = [sum(map(str.isdigit, group)) for group in number.split()]
     if sum(digits) < 5 and _IS_AMOUNT.match(label.string, label.end()):
         return False
+    if bare and label["label"].lower() in _MIXED and _LETTER.search(number) and sum(digits) >= 3:
+        return True
     if bare and not _NUMBERED.search(label["mark"]):
         return max(digits) > 3 and not _IS_YEAR.fullmatch(number)
     return max(digits) >= 3 or (sum(digits) >= 5 and not bare)

@@ -15,6 +15,7 @@ from itertools import cycle
 from typing import Literal
 
 from data_pipeline.clinical_text import name_lexicon
+from data_pipeline.notes.deidentification import dates_abroad
 from data_pipeline.notes.deidentification.dates_in_words import in_figures
 from data_pipeline.notes.deidentification.phi_patterns import PhiKind
 
@@ -92,7 +93,7 @@ class Surrogates:
         return f"{1 + self._number('house', original, 998)} {self._pick('street', original, family)} Street, {town}"
 
     def _date(self, original: str, written: date) -> str:
-        figures = in_figures(original)
+        figures = in_figures(dates_abroad.in_figures(original))
         for pattern, day_of in _READERS:
             match = pattern.fullmatch(figures)
             day = day_of(match, written) if match else None

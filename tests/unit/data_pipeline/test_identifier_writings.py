@@ -136,3 +136,78 @@ def test_a_date_in_words_moves_as_the_same_one_in_figures(
     assert found(text) == [("date", words)]
     moved = date.fromisoformat(cleaned(f"Seen on {day}.").removeprefix("Seen on ").rstrip("."))
     assert {f"{moved:%B}", str(moved.year)} <= set(cleaned(text).rstrip(".").split())
+
+
+@pytest.mark.parametrize(
+    ("text", "gone"),
+    [
+        ("daughter Siobhán Ní Mhaoláin at bedside", ["Siobhán", "Mhaoláin"]),
+        ("Seen by Dr. al-Rashidi and Mr. d'Aubigny", ["Rashidi", "Aubigny"]),
+        ("Mr. X. Æ. Wexcombe-Hollis is stable", ["Wexcombe", "Hollis"]),
+        ("Mr. Kettle-\nburn was seen", ["Kettle", "burn"]),
+        ('Goes by "Buddy" at home. Her nickname is Skeeter.', ["Buddy", "Skeeter"]),
+        ("J.R.W. is a 67M with COPD. Initials: KLM.", ["J.R.W", "KLM"]),
+        ("Signed electronically: Wexcombe, Ethel B., RN", ["Wexcombe", "Ethel"]),
+        ("wife of Senator Blatherwick; Deputy Wexcombe, badge 4471", ["Blatherwick", "Wexcombe", "4471"]),
+        ("quillfeather shauna is a 56 y/o woman", ["quillfeather", "shauna"]),
+        ("Skype live:t.wexcombe, IG: wex.k50", ["wexcombe", "wex.k50"]),
+        ("ph: 555.0148. Beeper #9-3321", ["0148", "3321"]),
+        ("SSN last four 7730; card ending in 4412", ["7730", "4412"]),
+        ("DL# D123-4567-8901, license plate 7ABC 123, plate KLM-482", ["4567", "7ABC", "482"]),
+        ("Room 412B, in rm 4-112", ["412B", "4-112"]),
+        ("card 4111 1111 1111 1111, IBAN DE89 3704 0044 0532 0130 00", ["1111", "3704", "0532"]),
+        ("AHV 756.1234.5678.97, 800101-1234, 1 85 05 78 006 084 36", ["5678", "800101", "006 084"]),
+        ("id 110101199003071234, 12345678Z, X1234567L, RSSMRA85T10A562S", ["1990030", "12345678", "X1234", "RSS"]),
+        ("UDI (01)00884838012345(21)XJ19; Inmate # 88421-054", ["XJ19", "88421"]),
+        ("fell on Christmas Eve 2019; marathon on Patriots' Day 2013", ["Christmas", "2019", "Patriots", "2013"]),
+        ("surgery 12.3.98. Seen on Mon 3/4 and Tues 3/5", ["12.3.98", "3/4", "3/5"]),
+        ("since 1998-W11-4", ["W11"]),
+        ("in her 101st year; nonagenarian (93); aged 1128 months", ["101st", "93", "1128"]),
+        ("M/96 with CHF; a 97 year-and-3-month-old", ["96", "97"]),
+        ("teacher at Quillfeather Elementary, now at Wexcombe High School", ["Quillfeather", "Wexcombe"]),
+        ("found at 42.3601 N, 71.0589 W; 42.36012, -71.05891", ["42.36", "71.05"]),
+    ],
+)  # fmt: skip
+def test_identifiers_in_rarer_writings_do_not_stay(text: str, gone: list[str]) -> None:
+    assert [part for part in gone if part in cleaned(text)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CT abd: 4/5 cm mass; 3/4 quadrants tender.",
+        "Whipple 10 years ago, Nissen, Roux-en-Y.",
+        "Epstein-Barr virus; West Nile; Noonan; Harrington rod.",
+        "Ativan per CIWA, last dose at 0300.",
+        "Uses Ensure and Boost. On room air, sat 3/4 of the night.",
+        "Plate 3.5 mm, license renewed, last 4 glucose 180.",
+        "IgG 1120, pH: 7.35 7.40, McBurney tender.",
+        "In his 5th year of residency; M/56; aged 30 months.",
+        "le 12 mai; 5 mayo clinic scores; 4 mars rovers",
+    ],
+)
+def test_clinical_writings_that_look_like_them_stay(text: str) -> None:
+    assert cleaned(text) == text
+
+
+ABROAD = (
+    ("{day}. {month} {year}", ("Januar", "Februar", "März", "Mai", "Juni", "Juli", "Oktober", "Dezember")),
+    ("{day} {month} {year}", ("janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août")),
+    ("{day} de {month} de {year}", ("enero", "febrero", "marzo", "abril", "mayo", "junio", "julio", "agosto")),
+    ("{day} {month} {year}", ("gennaio", "febbraio", "marzo", "aprile", "maggio", "giugno", "luglio", "agosto")),
+    ("{day} de {month} de {year}", ("janeiro", "fevereiro", "março", "abril", "maio", "junho", "julho", "agosto")),
+    ("{year}年{number}月{day}日", ("",) * 8),
+)  # fmt: skip
+
+
+@given(st.sampled_from(ABROAD), st.integers(0, 7), st.integers(1, 28), st.integers(1950, 2150))
+def test_a_date_of_another_language_is_shifted_as_its_figures_are(
+    writing: tuple[str, tuple[str, ...]], which: int, day: int, year: int
+) -> None:
+    form, months = writing
+    number = which + 1 if len(set(months)) < 8 or months[3] != "Mai" else (1, 2, 3, 5, 6, 7, 10, 12)[which]
+    text = form.format(day=day, month=months[which], year=year, number=number)
+    assert (
+        cleaned(f"admitted {text} with fever")
+        == f"admitted {cleaned(f'{year}-{number:02}-{day:02}')} with fever"
+    )
