@@ -163,6 +163,16 @@ NOT_FOUND = NotFoundError.exit_code
 """How it ends where there is nothing yet to look at."""
 
 
+def killed(code: int) -> str:
+    """What to do about a program that a signal ended, whose last line says only how far it was; else nothing."""
+    if code >= 0:
+        return ""
+    return (
+        f"The stage was killed by {signal.Signals(-code).name}, by hand or by the kernel for want of memory (`dmesg` "
+        "says so then). Finished stages are kept: clear the task."
+    )
+
+
 class StageOperator(BaseOperator):
     """Runs the program in a process group of its own, which ends with the task, however the task ends.
 
@@ -209,7 +219,9 @@ class StageOperator(BaseOperator):
         finally:  # a timeout too
             if code != 0:  # else Java is at the end of its cleaning, which deletes rows of patients
                 self.on_kill()
-        return code, text.strip().rpartition("\n")[2] or f"ended with code {code} without a word"
+        return code, killed(code) or text.strip().rpartition("\n")[
+            2
+        ] or f"ended with code {code} without a word"
 
     def on_kill(self) -> None:
         """Kills the program: Airflow's hook for a task that a person, a lost heartbeat or the scheduler's end stops."""

@@ -188,6 +188,18 @@ def _run(factory: "partial[FastAPI]", listening: Listening, listener: socket.soc
     from serving.bounded_http import BoundedHttp
 
     class Workers(Multiprocess):
+        def keep_subprocess_alive(self) -> None:
+            """Says so where a worker is started anew: uvicorn tells of it in a line that is not shown."""
+            before = [*self.processes]
+            super().keep_subprocess_alive()
+            for old, new in zip(before, self.processes, strict=True):
+                if new is not old:
+                    log.warning(
+                        "Worker process %d was killed or hung, and process %d takes its place.",
+                        old.pid,
+                        new.pid,
+                    )
+
         def terminate_all(self) -> None:
             """The workers drain; a listener that stayed open here would take connections that nobody accepts."""
             super().terminate_all()

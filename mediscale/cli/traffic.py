@@ -78,10 +78,12 @@ def _add_drill(parser: argparse.ArgumentParser) -> None:
 
 
 def _drill(options: argparse.Namespace) -> int:
+    from mediscale.core import logs
     from mediscale.simulation import drill
 
     stage.begin_step(options)
-    result = drill.run(settings(), options.dataset)
+    with logs.handled_by(logs.to_standard_error()):
+        result = drill.run(settings(), options.dataset)
     print(result.summary, file=sys.stderr if options.result else sys.stdout)
     if options.result:
         stage.write_result(result.model_dump_json(indent=2), options.result)

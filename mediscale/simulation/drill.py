@@ -4,6 +4,7 @@ It has a home, a history, keys and a server of its own, which end with it: of th
 version in production and nothing else. Version 2 of the drill is the same files, so that only its faults are found.
 """
 
+import logging
 import os
 import re
 import signal
@@ -28,6 +29,8 @@ from mediscale.simulation.broken_server import FAULTS, VERSION
 from mediscale.storage import fallbacks, history, lake, registry, signing
 from mediscale.storage.history_entries import Alias, Draft, Traffic
 from mediscale.storage.registry import Move
+
+log = logging.getLogger(__name__)
 
 CLIENTS = 2
 PERCENT = 50.0
@@ -78,6 +81,7 @@ def run(settings: Settings, dataset: str) -> Result:
         QualityError: requests failed, or a step did not come to its end.
     """
     move = _production(settings, dataset)
+    log.info("a server of the drill's own starts, with the files of %s v%d", move.model, move.to_version)
     with tempfile.TemporaryDirectory(prefix="mediscale-drill-", ignore_cleanup_errors=True) as folder:
         own = _own_settings(Path(folder))
         # Made here, and not at first need: nobody is to keep a copy of a key that ends with the rehearsal.
@@ -248,6 +252,7 @@ class _Drill:
         _until(lambda: load.by(1), "the server answers")
         given_up = {fault: self._given_up(load, fault, digest) for fault in FAULTS}
         self.fault.write_text("")
+        log.info("the staged version is promoted, and rolled back")
         self._move("production", VERSION, digest)
         _until(lambda: load.by(VERSION), "servers follow a promotion")
         began = time.monotonic()
@@ -277,6 +282,7 @@ class _Drill:
             f"servers give up a canary that {fault}",
         )
         seconds = time.monotonic() - began
+        log.info("a canary that %s was given up after %.1f s", fault, seconds)
         _until(lambda: load.by(1), "the version in production answers alone")
         return seconds
 

@@ -176,8 +176,8 @@ class LogFile:
         if worker_name(connection, self.worker) != self.worker:
             connection.close()
             raise StorageError(
-                f"The file {self.path} was replaced by another log; move it to a free number of its folder. Nothing is "
-                "answered until then."
+                f"The file {self.path} was replaced by another log. Where its disk was unmounted, mount it again; "
+                "else move the file to a free number of its folder. Nothing is answered until then."
             )
         self.connection = connection
         with _transaction(connection, self.path):

@@ -187,7 +187,7 @@ def alive(pid: int) -> bool:
 def failures(folder: Path) -> list[Any]:
     """What a task raises for the program's exit code, where it skips on some of them."""
     raised = []
-    for code, skips in ((4, (4,)), (4, ()), (7, (7,)), (2, (4,)), (3, (4,))):
+    for code, skips in ((4, (4,)), (4, ()), (7, (7,)), (2, (4,)), (3, (4,)), (-9, (4,))):
         try:
             operator(folder / "refusing", [str(code)], skips).execute({})
         except Exception as failure:

@@ -70,7 +70,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     programs = {
         "recorder": RECORDER.format(calls=calls),
         "slow": SLOW.format(python=sys.executable, child=folder / "grandchild"),
-        "refusing": "#!/bin/sh\necho mediscale: Nobody was followed up. >&2; exit $1\n",
+        "refusing": "#!/bin/sh\necho mediscale: Nobody was followed up. >&2; [ $1 = -9 ] && kill -9 $$; exit $1\n",
     }
     for name, text in programs.items():
         (folder / name).write_text(text)
@@ -297,7 +297,10 @@ def test_a_task_that_ends_takes_its_stage_s_processes_along(told: dict[str, Any]
 def test_how_the_program_ends_says_what_the_task_does(told: dict[str, Any]) -> None:
     """Skipped, tried again, or failed for good where no second try mends it."""
     sentence = "mediscale: Nobody was followed up."
-    assert told["failures"]["value"] == [
+    *ended, (_, _, raised, of_killed) = told["failures"]["value"]
+    assert raised == "RuntimeError"
+    assert "was killed by SIGKILL, by hand or by the kernel for want of memory" in of_killed
+    assert ended == [
         [4, [4], "AirflowSkipException", sentence],
         [4, [], "RuntimeError", sentence],
         [7, [7], "AirflowSkipException", sentence],

@@ -18,7 +18,12 @@ def test_each_broken_canary_is_given_up_a_rollback_is_followed_and_no_request_fa
     promote("mortality", 1)
     # as of a person who triggered the DAG: no key there is theirs
     monkeypatch.setenv("MEDISCALE_ACTOR", "admin")
+    caplog.set_level("INFO", "mediscale.simulation.drill")
     result = drill.run(settings, "synthetic")
+    for fault, seconds in result.given_up_seconds.items():
+        assert f"a canary that {fault} was given up after {seconds:.1f} s" in caplog.text, (
+            "a minute is long in silence"
+        )
     assert (result.failed, set(result.given_up_seconds)) == (0, set(FAULTS))
     assert result.requests > 100
     assert f"{result.requests:,} requests, 0 failed" in result.summary

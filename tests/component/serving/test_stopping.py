@@ -115,3 +115,6 @@ def test_a_killed_worker_leaves_no_gap(promote: Any, start: Start) -> None:
     assert sum(outcome.startswith("failed") for _, outcome in load.outcomes) <= 4
     assert len(workers_of(server)) == 2
     assert killed not in workers_of(server)
+    assert any(
+        f"WARNING mediscale.serving: Worker process {killed} was killed" in line for line in server.lines
+    )
