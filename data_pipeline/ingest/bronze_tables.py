@@ -36,7 +36,7 @@ class BronzeTable:
         """The columns of the rows that stay."""
         if self.before is None or self.name not in self.plan.kept:
             return ()
-        names = lake.dataset(self.settings, self.before).schema.names
+        names = lake.column_names(self.settings, self.before)
         return tuple(name for name in names if name not in BRONZE.column_names)
 
     def schema(self, new: Collection[str]) -> pa.Schema:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.storage import object_store
+from mediscale.storage import object_store, snapshots
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,19 +19,42 @@ if TYPE_CHECKING:
     from pyarrow import fs
 
 
-def open_table(settings: Settings, dataset: str, table: str, version: int | None = None) -> "DeltaTable":
-    """A table as it is now, or at a version of the table that is there now.
+def open_table(settings: Settings, dataset: str, table: str) -> "DeltaTable":
+    """A table as it is now, to commit to: the handle is of the caller alone.
 
     Raises:
         NotFoundError: there is no such table.
         StorageError: its Delta log is damaged or incomplete.
     """
     from deltalake import DeltaTable
+
+    with _sentences(settings, dataset, table):
+        return DeltaTable(settings.table_uri(dataset, table))
+
+
+def _snapshot(settings: Settings, dataset: str, table: str, version: int | None = None) -> "DeltaTable":
+    """A table as it is now, or at a version of the table that is there now, to read.
+
+    Raises:
+        NotFoundError, StorageError: as ``open_table``.
+    """
+    from deltalake import DeltaTable
+
+    uri, folder = settings.table_uri(dataset, table), settings.lake_folder
+    with _sentences(settings, dataset, table, version):
+        if folder is None:
+            return DeltaTable(uri, version=version)
+        return snapshots.snapshot(uri, folder / dataset / table, version)
+
+
+@contextmanager
+def _sentences(settings: Settings, dataset: str, table: str, version: int | None = None) -> Iterator[None]:
+    """Says in one sentence that a table can't be opened."""
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
     object_store.check(settings.lake)
     try:
-        return DeltaTable(settings.table_uri(dataset, table), version=version)
+        yield
     except TableNotFoundError:
         raise NotFoundError(
             f"The lake has no table {dataset}/{table}; run the stage that writes it first."
@@ -45,9 +68,16 @@ def open_table(settings: Settings, dataset: str, table: str, version: int | None
 
 
 def newest(settings: Settings, dataset: str, table: str) -> "DeltaTable | None":
-    """A table as it is now; None where there is none."""
+    """``open_table``; None where there is none."""
     try:
         return open_table(settings, dataset, table)
+    except NotFoundError:
+        return None
+
+
+def _newest_snapshot(settings: Settings, dataset: str, table: str) -> "DeltaTable | None":
+    try:
+        return _snapshot(settings, dataset, table)
     except NotFoundError:
         return None
 
@@ -118,7 +148,7 @@ def latest(settings: Settings, dataset: str, table: str) -> TableRef:
     Raises:
         NotFoundError: there is no such table.
     """
-    return ref_of(dataset, table, open_table(settings, dataset, table))
+    return ref_of(dataset, table, _snapshot(settings, dataset, table))
 
 
 def ref_of(dataset: str, table: str, delta: "DeltaTable") -> TableRef:
@@ -140,7 +170,7 @@ def at_version(settings: Settings, dataset: str, table: str, version: int) -> Ta
 
 def versions(settings: Settings, dataset: str, table: str) -> Iterator[TableRef]:
     """All versions of a table, newest first; none where there is no table. Files of old ones may be gone."""
-    delta = newest(settings, dataset, table)
+    delta = _newest_snapshot(settings, dataset, table)
     if delta is not None:
         ref = ref_of(dataset, table, delta)
         yield from (ref.model_copy(update={"version": v}) for v in range(ref.version, -1, -1))
@@ -148,7 +178,7 @@ def versions(settings: Settings, dataset: str, table: str) -> Iterator[TableRef]
 
 def find_commit(settings: Settings, dataset: str, table: str, key: str) -> TableRef | None:
     """The version that a stage call with this key committed, or None."""
-    delta = newest(settings, dataset, table)
+    delta = _newest_snapshot(settings, dataset, table)
     if delta is None or delta.transaction_version(key) is None:
         return None
     ref = ref_of(dataset, table, delta)
@@ -181,14 +211,14 @@ def check_identity(settings: Settings, ref: TableRef) -> None:
 
 
 def open_version(settings: Settings, ref: TableRef) -> "DeltaTable":
-    """A table at a version.
+    """A table at a version, to read.
 
     Raises:
         NotFoundError: there is no such table.
         StorageError: the table under this name is another one, or the version is gone.
     """
     try:
-        delta = open_table(settings, ref.dataset, ref.table, ref.version)
+        delta = _snapshot(settings, ref.dataset, ref.table, ref.version)
     except StorageError:
         if latest(settings, ref.dataset, ref.table).version >= ref.version:
             raise
@@ -198,6 +228,11 @@ def open_version(settings: Settings, ref: TableRef) -> "DeltaTable":
             f"{ref} is no longer in the lake (the table was made anew); run the stage that writes it again."
         )
     return delta
+
+
+def column_names(settings: Settings, ref: TableRef) -> list[str]:
+    """The columns of a table version, in order."""
+    return [field.name for field in open_version(settings, ref).schema().fields]
 
 
 def dataset(settings: Settings, ref: TableRef) -> "ds.Dataset":
@@ -320,6 +355,6 @@ def sums_of_facts(settings: Settings, since: TableRef, ref: TableRef, names: Seq
 
 def last_sequence(settings: Settings, dataset: str, table: str, application: str) -> int:
     """The newest sequence number that the table holds of an application's transactions; -1 if none."""
-    delta = newest(settings, dataset, table)
+    delta = _newest_snapshot(settings, dataset, table)
     number = None if delta is None else delta.transaction_version(application)
     return -1 if number is None else number
