@@ -231,25 +231,58 @@ def _rows_of(
 def _compare(was: "pa.Table", here: "pa.Table") -> "tuple[pa.Table, pa.Table, pa.Table]":
     """The rows that are new, those that are gone, and those of another line; of equal rows of a file the first stands
     for the first."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     if not len(was) or not len(here):
         return here, was, _moved_schema().empty_table().select(["file", "line", "new_line"])
-    names = {name: quoted(name) for name in here.column_names}
-    every = ", ".join(names.values())
-    compared = [own for name, own in names.items() if name != "line"]
-    twin = f"row_number() over (partition by {', '.join(compared)} order by line) as twin"
-    same = " and ".join(f"was.{name} is not distinct from here.{name}" for name in [*compared, "twin"])
+    was, here = (rows.take(pc.sort_indices(rows["line"])) for rows in (was, here))
+    old, new = _equal_rows(was.drop_columns("line"), here.drop_columns("line"))
+    moved = pa.table(
+        {"file": was["file"].take(old), "line": was["line"].take(old), "new_line": here["line"].take(new)}
+    )
+    return (
+        here.filter(_others(new, len(here))),
+        was.filter(_others(old, len(was))),
+        moved.filter(pc.not_equal(moved["line"], moved["new_line"])),
+    )
+
+
+def _others(numbers: "pa.Array", n: int) -> "pa.Array":
+    """Which of ``n`` rows are not among those of the numbers."""
+    import numpy as np
+    import pyarrow as pa
+
+    others = np.ones(n, np.bool_)
+    others[numbers] = False
+    return pa.array(others)
+
+
+def _equal_rows(was: "pa.Table", here: "pa.Table") -> "tuple[pa.Array, pa.Array]":
+    """The numbers of the rows that both tables have, row for row: of equal ones the first is the first.
+
+    Rows are found by their hash; those that have one hash and differ are taken for different.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = ", ".join(map(quoted, here.column_names))
+    hashed = f"select row_number, hash({columns}) as content"
+    twin = "row_number() over (partition by content order by row_number) as twin"
     with duckdb_tables.session() as database:
-        database.register("old_rows", was)
-        database.register("new_rows", here)
-        database.execute(f"create temp table was as select *, {twin} from old_rows")
-        database.execute(f"create temp table here as select *, {twin} from new_rows")
-
-        def without(rows: str, others: str) -> "pa.Table":
-            sql = f"select {every} from {rows} where not exists (select 1 from {others} where {same}) order by line"
-            return database.sql(sql).to_arrow_table().cast(here.schema)
-
-        moved = database.sql(
-            "select was.file as file, was.line as line, here.line as new_line "
-            f"from was join here on {same} where was.line <> here.line"
+        for name, rows in (("was", was), ("here", here)):
+            database.register(name, rows.append_column("row_number", pa.array(np.arange(len(rows)))))
+        pairs = database.sql(
+            f"with old as (select *, {twin} from ({hashed} from was)), "
+            f"new as (select *, {twin} from ({hashed} from here)) "
+            "select old.row_number as old, new.row_number as new from old join new using (content, twin)"
         ).to_arrow_table()
-        return without("here", "was"), without("was", "here"), moved
+    mine, others = was.take(pairs["old"]), here.take(pairs["new"])
+    same = pa.repeat(True, len(pairs))
+    for name in here.column_names:
+        equal = pc.fill_null(pc.equal(mine[name], others[name]), False)
+        neither = pc.and_(pc.is_null(mine[name]), pc.is_null(others[name]))
+        same = pc.and_(same, pc.or_(equal, neither))
+    kept = pairs.filter(same)
+    return kept["old"].combine_chunks(), kept["new"].combine_chunks()

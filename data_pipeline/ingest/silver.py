@@ -8,7 +8,7 @@ wrong was then never true.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from functools import partial
@@ -20,7 +20,16 @@ import pyarrow.compute as pc
 from pydantic import NaiveDatetime
 
 from data_pipeline import shards
-from data_pipeline.ingest import changed_rules, engine, facts, landing, placing, stream_record, supersede
+from data_pipeline.ingest import (
+    changed_rules,
+    engine,
+    facts,
+    landing,
+    placing,
+    stream_record,
+    supersede,
+    typed_tables,
+)
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.absorbed_versions import AbsorbedVersions
 from data_pipeline.ingest.source import Source, SourceName
@@ -203,9 +212,28 @@ def _commit(
 
 
 def _load(database: "duckdb.DuckDBPyConnection", settings: Settings, source: Source, params: Params) -> None:
-    """Loads what lists patients and visits."""
+    """Loads what lists patients and visits: of the changed patients, where others stay as they are."""
     tables = facts.of_bronze(settings, source, params.bronze)
-    facts.load(database, source, tables, params.dataset, (source.subjects.table, source.visits.table))
+    names = (source.subjects.table, source.visits.table)
+    if params.changed is not None:
+        ids = lake.read(settings, params.changed)["subject_id"].combine_chunks()
+        own = partial(_rows_of_patients, source, params.dataset, ids)
+        tables = {name: partial(own, name, read) if name in names else read for name, read in tables.items()}
+    facts.load(database, source, tables, params.dataset, names)
+
+
+def _rows_of_patients(
+    source: Source, dataset: str, ids: pa.Array, name: str, read: Callable[[], Iterable[pa.RecordBatch]]
+) -> Iterator[pa.RecordBatch]:
+    """A table's rows of some patients, before they are typed; all where another table says whose they are."""
+    table, subject = source.tables[name], source.subjects.id
+    for rows in read():
+        if subject not in table.columns or subject not in rows.schema.names:
+            yield rows
+            continue
+        pseudonyms = partial(engine.pseudonyms, dataset=dataset)
+        own = typed_tables.map_typed(source, table, subject, rows.column(subject), pseudonyms)
+        yield rows.filter(pc.is_in(own, value_set=ids))
 
 
 def _result(settings: Settings, params: Params, events: TableRef, subjects: TableRef) -> Result:

@@ -2,16 +2,19 @@
 
 import os
 import random
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from fixtures.drawn_hospitals import write_extract
 from fixtures.wards import BEDS, DATASET, HOSPITAL, INGEST, Ward, night, with_own_yaml, without_data_docs
 
 from data_pipeline import shards
 from data_pipeline.cohort import bitemporal
+from data_pipeline.ingest import landing
 from mediscale.cli import main
 from mediscale.core import declaration_files
 from mediscale.core.errors import InputError
@@ -342,3 +345,35 @@ def test_random_nights_leave_what_was_known_as_it_was_and_end_where_a_rebuild_do
     assert ward.quarantine() == anew.quarantine()
     for counted in ("judged", "quarantined", "reasons"):
         assert getattr(ward.results["validate"], counted) == getattr(anew.results["validate"], counted)
+
+
+def test_rows_of_two_lists_are_compared_one_by_one() -> None:
+    """Each row has one counterpart at most, null is null, and of equal rows none is new where as many were there."""
+    drawn = random.Random(3)
+    for _ in range(30):
+        was, here = (
+            [
+                {"file": drawn.choice("ab"), "word": drawn.choice(["x", "", None])}
+                for _ in range(drawn.randrange(9))
+            ]
+            for _ in range(2)
+        )
+        added, gone, moved = landing._compare(numbered(was), numbered(here))
+        rows = (Counter((row["file"], row["word"]) for row in each) for each in (was, here))
+        before, now = rows
+        assert (
+            Counter(zip(*(added[name].to_pylist() for name in ("file", "word")), strict=True)) == now - before
+        )
+        assert (
+            Counter(zip(*(gone[name].to_pylist() for name in ("file", "word")), strict=True)) == before - now
+        )
+        for row in moved.to_pylist():
+            assert was[row["line"]] == here[row["new_line"]]
+            assert row["line"] != row["new_line"]
+        there = {*range(len(here))} - {*added["line"].to_pylist()} - {*moved["new_line"].to_pylist()}
+        assert all(was[line] == here[line] for line in there)
+
+
+def numbered(rows: list[dict[str, str | None]]) -> pa.Table:
+    schema = pa.schema([("file", pa.string()), ("line", pa.int64()), ("word", pa.string())])
+    return pa.Table.from_pylist([{**row, "line": line} for line, row in enumerate(rows)], schema)
