@@ -11,12 +11,13 @@ The same parameters give the same bytes. Only ``evaluate`` may read the true ris
 import gzip
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, cached_property, partial
 from pathlib import Path
+from threading import Lock
 from typing import IO, TYPE_CHECKING, Literal, cast
 
 from pydantic import Field, NaiveDatetime, ValidationError
@@ -34,9 +35,15 @@ if TYPE_CHECKING:
     from data_pipeline.synthetic.clinical_notes import SyntheticNote
     from data_pipeline.synthetic.patients import Subjects, Visits
 
+    Draw = Callable[[], pl.DataFrame]
+
 SUBJECTS = {"tiny": 250, "small": 6_000, "large": 40_000}
 BLOCK = 3_000
 """Patients that are generated at a time, so that the large size needs no more memory than the small one."""
+_DRAWING = Lock()
+"""To draw a table takes several times the memory that its rows do; beside it others are compressed."""
+SLICE = 1 << 14
+"""Rows of a table that are a text of CSV at once."""
 FINISHED = "EXTRACT.json"
 
 
@@ -82,12 +89,24 @@ class _Finished(Frozen):
 
 @dataclass(frozen=True)
 class Block:
-    """One block of patients: their rows of every table (by its path without extension), true risks, and notes."""
+    """One block of patients: their rows of every table, true risks, and notes."""
 
-    tables: "dict[str, pl.DataFrame]"
+    draws: "Mapping[str, Draw]"
+    """What draws the rows of each table, by its path without extension: no two need be in memory at once."""
+    draw_notes: "Callable[[], list[SyntheticNote]]"
     truth: "pl.DataFrame"
-    notes: "list[SyntheticNote]"
+    subjects: int
     visits: int
+
+    @cached_property
+    def tables(self) -> "dict[str, pl.DataFrame]":
+        """The rows of every table."""
+        return {name: draw() for name, draw in self.draws.items()}
+
+    @property
+    def notes(self) -> "list[SyntheticNote]":
+        """All notes, in order of patient, visit and time."""
+        return self.draw_notes()
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -165,27 +184,32 @@ def _write(params: Params, folder: Path, truth: Path) -> tuple[int, int]:
     with ExitStack() as stack:
         streams: dict[str, IO[bytes]] = {}
         for block in generate(subjects, params.seed, params.days):
-            tables = {**_recorded(params, block.tables), "truth": block.truth}
-            new_tables = tables.keys() - streams.keys()
+            draws = {**_recorded(params, block.draws), "truth": partial(getattr, block, "truth")}
+            new_tables = draws.keys() - streams.keys()
+            if params.notes:
+                block.draw_notes()  # once, before two threads ask for them
             for name in sorted(new_tables):
                 path = truth if name == "truth" else folder / f"{name}.csv.gz"
                 streams[name] = stack.enter_context(_gzip(path, stack))
             append = partial(append_table, streams, new_tables)
             with ThreadPoolExecutor(2) as pool:
-                list(pool.map(append, tables, tables.values()))
-            counts = (counts[0] + len(block.tables["hosp/patients"]), counts[1] + block.visits)
+                list(pool.map(append, draws, draws.values()))
+            counts = (counts[0] + block.subjects, counts[1] + block.visits)
     return counts
 
 
-def _recorded(params: Params, tables: "dict[str, pl.DataFrame]") -> "dict[str, pl.DataFrame]":
+def _recorded(params: Params, draws: "Mapping[str, Draw]") -> "dict[str, Draw]":
     """The tables as the hospital records them: without notes, or with an analyser that reads high, where asked for."""
-    if not params.notes:
-        tables = {name: table for name, table in tables.items() if not name.startswith("note/")}
-    if params.reads_high_from is None:
-        return tables
+    recorded = {name: draw for name, draw in draws.items() if params.notes or not name.startswith("note/")}
+    if params.reads_high_from is not None:
+        recorded["hosp/labevents"] = partial(_read_high, recorded["hosp/labevents"], params.reads_high_from)
+    return recorded
+
+
+def _read_high(draw: "Draw", since: NaiveDatetime) -> "pl.DataFrame":
     from data_pipeline.synthetic.analyser import read_high
 
-    return tables | {"hosp/labevents": read_high(tables["hosp/labevents"], params.reads_high_from)}
+    return read_high(draw(), since)
 
 
 def _gzip(path: Path, stack: ExitStack) -> IO[bytes]:
@@ -195,12 +219,15 @@ def _gzip(path: Path, stack: ExitStack) -> IO[bytes]:
     return cast("IO[bytes]", gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0))
 
 
-def append_table(
-    streams: dict[str, IO[bytes]], new_tables: set[str], name: str, table: "pl.DataFrame"
-) -> None:
+def append_table(streams: dict[str, IO[bytes]], new_tables: set[str], name: str, draw: "Draw") -> None:
     """Writes one block of a table to its stream as CSV, under a header where the table is new."""
-    text = table.write_csv(include_header=name in new_tables, datetime_format="%Y-%m-%d %H:%M:%S")
-    streams[name].write(text.encode())
+    with _DRAWING:
+        table = draw()
+    if name in new_tables:
+        streams[name].write(table.clear().write_csv().encode())
+    for rows in table.iter_slices(SLICE):
+        text = rows.write_csv(include_header=False, datetime_format="%Y-%m-%d %H:%M:%S")
+        streams[name].write(text.encode())
 
 
 def generate(subjects: int, seed: int, days: int | None = None) -> Iterator[Block]:
@@ -228,32 +255,39 @@ def _block(seed: int, block: int, subjects: "Subjects", visits: "Visits") -> Blo
     encounters = hospital.draw_encounters(random("encounters"), subjects, visits, block)
     clinics = laboratory.draw_clinics(random("clinics"), visits, encounters)
     hospitalised = (subjects, visits, encounters)
-    written = notes.generate_notes(seed, block, *hospitalised)
-    tables = {
-        "hosp/patients": hospital.patients(subjects, visits),
-        "hosp/admissions": hospital.admissions(random("admissions"), *hospitalised),
-        "hosp/transfers": hospital.transfers(random("transfers"), *hospitalised),
-        "hosp/services": hospital.services(*hospitalised),
-        "hosp/diagnoses_icd": hospital.diagnoses_icd(random("diagnoses_icd"), *hospitalised),
-        "hosp/procedures_icd": hospital.procedures_icd(random("procedures_icd"), *hospitalised),
-        "hosp/prescriptions": treatments.prescriptions(random("prescriptions"), *hospitalised),
-        "hosp/labevents": laboratory.labevents(
+    written = cache(partial(notes.generate_notes, seed, block, *hospitalised))
+    draws: dict[str, Draw] = {
+        "hosp/patients": lambda: hospital.patients(subjects, visits),
+        "hosp/admissions": lambda: hospital.admissions(random("admissions"), *hospitalised),
+        "hosp/transfers": lambda: hospital.transfers(random("transfers"), *hospitalised),
+        "hosp/services": lambda: hospital.services(*hospitalised),
+        "hosp/diagnoses_icd": lambda: hospital.diagnoses_icd(random("diagnoses_icd"), *hospitalised),
+        "hosp/procedures_icd": lambda: hospital.procedures_icd(random("procedures_icd"), *hospitalised),
+        "hosp/prescriptions": lambda: treatments.prescriptions(random("prescriptions"), *hospitalised),
+        "hosp/labevents": lambda: laboratory.labevents(
             random("labevents"), *hospitalised, clinics, block * 2_000_000 + 1
         ),
-        "hosp/microbiologyevents": laboratory.microbiologyevents(
+        "hosp/microbiologyevents": lambda: laboratory.microbiologyevents(
             random("microbiologyevents"), *hospitalised, block * 100_000 + 1
         ),
-        "hosp/omr": laboratory.omr(random("omr"), subjects, visits, clinics),
-        "icu/icustays": hospital.icustays(*hospitalised),
-        "icu/chartevents": vital_signs.chartevents(random("chartevents"), *hospitalised),
-        "icu/inputevents": treatments.inputevents(random("inputevents"), *hospitalised),
-        "icu/outputevents": treatments.outputevents(random("outputevents"), *hospitalised),
-        "icu/procedureevents": treatments.procedureevents(random("procedureevents"), *hospitalised),
-        **{table: notes.note_frame(written, kind) for kind, table in notes.TABLES.items()},
+        "hosp/omr": lambda: laboratory.omr(random("omr"), subjects, visits, clinics),
+        "icu/icustays": lambda: hospital.icustays(*hospitalised),
+        "icu/chartevents": lambda: vital_signs.chartevents(random("chartevents"), *hospitalised),
+        "icu/inputevents": lambda: treatments.inputevents(random("inputevents"), *hospitalised),
+        "icu/outputevents": lambda: treatments.outputevents(random("outputevents"), *hospitalised),
+        "icu/procedureevents": lambda: treatments.procedureevents(random("procedureevents"), *hospitalised),
+        **{table: partial(_note_frame, written, kind) for kind, table in notes.TABLES.items()},
     }
     if block == 0:
-        tables |= {"hosp/d_labitems": laboratory.d_labitems(), "icu/d_items": vital_signs.d_items()}
-    return Block(tables, truth(subjects, visits, encounters.hadm_id), written, len(visits))
+        draws |= {"hosp/d_labitems": laboratory.d_labitems, "icu/d_items": vital_signs.d_items}
+    true_risks = truth(subjects, visits, encounters.hadm_id)
+    return Block(draws, written, true_risks, len(subjects.subject_id), len(visits))
+
+
+def _note_frame(written: "Callable[[], list[SyntheticNote]]", kind: str) -> "pl.DataFrame":
+    from data_pipeline.synthetic.clinical_notes import note_frame
+
+    return note_frame(written(), kind)
 
 
 STAGE = Stage(

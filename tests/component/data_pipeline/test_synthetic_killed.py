@@ -27,8 +27,8 @@ from mediscale.core.settings import Settings
 
 append = synthetic.append_table
 
-def append_and_die(streams, fresh, name, table):
-    append(streams, fresh, name, table)
+def append_and_die(streams, fresh, name, draw):
+    append(streams, fresh, name, draw)
     if name == "icu/chartevents":
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from data_pipeline import synthetic
-from data_pipeline.synthetic import Block, Params, dirt, hospital
+from data_pipeline.synthetic import Block, Params, clinical_notes, dirt, hospital
 from data_pipeline.synthetic.clinical_notes import ADMISSION
 from data_pipeline.synthetic.frames import stream
 from data_pipeline.synthetic.patients import Visits, draw_subjects, simulate, truth
@@ -386,3 +386,21 @@ def test_blocks_are_reproducible_and_do_not_overlap(monkeypatch: pytest.MonkeyPa
         assert not shared, column
     again = list(synthetic.generate(120, seed=5))[1]
     assert all(again.tables[name].equals(table) for name, table in second.tables.items())
+
+
+def test_without_notes_none_are_drawn_and_slices_of_any_length_make_the_same_files(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = set()
+    for rows in (50, 1 << 14):
+        monkeypatch.setattr(synthetic, "SLICE", rows)
+        params = Params(patients=30, seed=5, dataset=f"by-{rows}")
+        digests.add(synthetic.run(params, settings, f"by-{rows}").extract_digest)
+    assert len(digests) == 1
+
+    def drawn(*_: object) -> None:
+        raise AssertionError("notes were drawn")
+
+    monkeypatch.setattr(clinical_notes, "generate_notes", drawn)
+    without = synthetic.run(Params(patients=30, seed=5, notes=False), settings, "without")
+    assert not list((settings.home / without.path).rglob("note/*"))
