@@ -1,26 +1,26 @@
 """A night's append beside a rebuild from everything, in CPU seconds.
 
-    python benchmarks/append.py [--size small | --patients 20000] [--share 0.01]
+    python benchmarks/append.py [--patients 6000] [--share 0.01 0.001]
 
 A synthetic hospital without notes is divided at the moment after which the last share of its rows was recorded: what
 came before lands first. Then the night comes: a file of its own for each table with times, and the list of visits as it
-is by then. The stages ``bronze``, ``validate`` and ``silver`` take it in as a run does, by
-``mediscale.pipeline``, with records and digests; a rebuild takes the whole extract into a home of its own. Each has a
-process of its own that ingested forty patients before, so that starting counts for neither; the lake was compacted
-before the night, as ``mediscale compact`` does.
+is by then. Of its three and a half years, a row in a hundred is of the last two weeks, one in a thousand of a day.
+The stages ``bronze``, ``validate`` and ``silver`` take it in as a run does, by ``mediscale.pipeline``, with records and
+digests; a rebuild takes the whole extract into a home of its own. Each has a process of its own that took in forty
+patients and a night of theirs before, so that starting counts for neither. What those cost is the fixed part of any
+night and of any rebuild; the rest grows with the hospital, and so a larger one can be told from this one.
 """
 
 import argparse
 import gzip
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -30,19 +30,21 @@ from mediscale.core.settings import Settings
 from mediscale.pipeline import runtime_inputs, steps
 
 DATASET, SOURCE = "bench", "mimic-iv"
-FEW = 40
+FEW, FEW_SHARE = 40, 0.1
+NIGHT = datetime(2026, 1, 1)
+AIM = 0.05
 KNOWN = ("storetime", "charttime", "starttime", "intime", "transfertime")
 """Columns that say when a row was recorded, the first that a table has."""
 LISTS = ("hosp/patients", "hosp/admissions")
 """Tables that an extract has whole every night."""
 
 
-def ingest(home: Path, extract: Path, seen_at: datetime, dataset: str = DATASET) -> None:
+def ingest(home: Path, extract: Path, seen_at: datetime) -> None:
     settings = Settings(home=home)
     results: dict[str, dict[str, Any]] = {
         steps.PREPARE_SOURCE: {
             "source": SOURCE,
-            "dataset": dataset,
+            "dataset": DATASET,
             "path": str(extract),
             "extract_digest": digest_of(str(extract), SOURCE),
             "seen_at": seen_at,
@@ -94,63 +96,81 @@ def write(file: Path, rows: pl.DataFrame) -> None:
     file.write_bytes(gzip.compress(rows.write_csv().encode(), 1, mtime=0))
 
 
-def measure(home: Path, extract: Path, few: Path, at: datetime) -> float:
-    """CPU seconds of taking the extract in, once everything runs."""
+class Taken(NamedTuple):
+    """CPU seconds in one process."""
+
+    few_append: float
+    """Of the night of the few patients."""
+    few_rebuild: float
+    own: float
+    """Of taking the extract in after it."""
+
+
+def measure(home: Path, extract: Path, few: Path) -> Taken:
     with tempfile.TemporaryDirectory(dir=home.parent) as warm:
-        for number in (1, 2):
-            ingest(Path(warm), few, datetime(2020, 1, number), "warm")
+        one, other = Path(warm) / "one", Path(warm) / "other"
+        ingest(one, few / "before", datetime(2025, 1, 1))
+        return Taken(cpu_of(one, few / "whole"), cpu_of(other, few / "whole"), cpu_of(home, extract))
+
+
+def cpu_of(home: Path, extract: Path) -> float:
     began = time.process_time()
-    ingest(home, extract, at)
+    ingest(home, extract, NIGHT)
     return time.process_time() - began
+
+
+def make(root: Path, patients: int) -> Path:
+    """The folder of a synthetic hospital's extract."""
+    settings = Settings(home=root / f"made-{patients}")
+    made = synthetic.run(synthetic.Params(patients=patients, notes=False), settings, f"made-{patients}")
+    return settings.home / made.path
+
+
+def report(patients: int, share: float, append: Taken, rebuild: Taken) -> None:
+    fixed, of_rebuild = append.few_append, rebuild.few_rebuild
+    growing, growing_rebuild = append.own - fixed, rebuild.own - of_rebuild
+    night = f"a night of {share:.1%} of the rows of {patients:,} patients"
+    print(f"{night}: {append.own:.2f} CPU s, {fixed:.2f} of them for any hospital")
+    print(f"a rebuild: {rebuild.own:.2f} CPU s, {of_rebuild:.2f} of them for any hospital")
+    print(f"figure: CPU of {night} over that of a rebuild = {append.own / rebuild.own:.3f}")
+    print(f"figure: the same of what grows with the hospital = {growing / growing_rebuild:.3f}")
+    room = AIM * growing_rebuild - growing
+    if room > 0:
+        met = patients * (fixed - AIM * of_rebuild) / room
+        print(f"figure: patients from whom on it is {AIM} = {met:.0f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=synthetic.SUBJECTS, default="small")
-    parser.add_argument("--patients", type=int, help="of the synthetic hospital, instead of a size")
-    parser.add_argument("--share", type=float, default=0.01, help="of the rows, that the night brings (0.01)")
-    parser.add_argument("--only", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--patients", type=int, default=6000, help="of the synthetic hospital (6000)")
+    parser.add_argument(
+        "--share", type=float, nargs="+", default=[0.01, 0.001], help="of the rows, that a night brings"
+    )
+    parser.add_argument("--only", nargs=3, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        home, extract, few = map(Path, options.only[:3])
-        print(json.dumps(measure(home, extract, few, datetime.fromisoformat(options.only[3]))))
+        print(json.dumps(measure(*options.only)))
         return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        settings = Settings(home=root / "made")
-        sizes: dict[str, dict[str, Any]] = {
-            "few": {"size": "tiny", "patients": FEW},
-            "all": {"size": options.size, "patients": options.patients},
-        }
-        made = {
-            name: settings.home / synthetic.run(
-                synthetic.Params(**size, dataset=name, notes=False), settings, name
-            ).path
-            for name, size in sizes.items()
-        }  # fmt: skip
-        before, whole = root / "before", root / "whole"
-        cut = divide(made["all"], before, whole, options.share)
-        ingest(root / "append", before, cut)
-        shards.compact(Settings(home=root / "append"), DATASET, "subject_id")
-        seconds = {}
-        for name in ("append", "rebuild"):
-            command = [
-                sys.executable,
-                __file__,
-                "--only",
-                str(root / name),
-                str(whole),
-                str(made["few"]),
-                "2026-01-01",
-            ]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            seconds[name] = float(done.stdout.splitlines()[-1])
-            print(f"{name:10}{seconds[name]:8.2f} CPU s")
-        shutil.rmtree(root / "made")
-    ratio = seconds["append"] / seconds["rebuild"]
-    print(f"figure: CPU of a night's append over that of a rebuild = {ratio:.3f}")
+        few, extract = root / "few", make(root, options.patients)
+        divide(make(root, FEW), few / "before", few / "whole", FEW_SHARE)
+        rebuild: Taken | None = None
+        for share in options.share:
+            night, home = root / f"night-{share}", root / f"home-{share}"
+            ingest(home, night / "before", divide(extract, night / "before", night / "whole", share))
+            shards.compact(Settings(home=home), DATASET, "subject_id")
+            rebuild = rebuild or in_a_process(root / "rebuild", night / "whole", few)
+            report(options.patients, share, in_a_process(home, night / "whole", few), rebuild)
+
+
+def in_a_process(home: Path, extract: Path, few: Path) -> Taken:
+    """``measure`` in a process of its own."""
+    command = [sys.executable, __file__, "--only", str(home), str(extract), str(few)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return Taken(*json.loads(done.stdout.splitlines()[-1]))
 
 
 if __name__ == "__main__":
