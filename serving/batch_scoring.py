@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from data_pipeline.features import kernel
 from data_pipeline.notes import note_visibility
-from mediscale.core import caller
+from mediscale.core import atomic_files, caller
 from mediscale.core.errors import NotFoundError, StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
@@ -77,8 +77,12 @@ def write(
     Raises:
         NotFoundError: no model is under the alias, or the dataset has no features of the task.
         StorageError: the model's files are not those that were promoted, or the output can't be written.
-        UsageError: the key that signs here can't sign for whoever asked; nothing is written.
+        UsageError: the key that signs here can't sign for whoever asked, or the output can't be replaced by a file;
+            nothing is written.
     """
+    if file_format == "delta" and output.exists():
+        raise StorageError(f"{output} is there already; choose another place for the Delta table.")
+    atomic_files.check_replaceable(output)
     move = registry.current(settings, dataset, task, alias)
     if move is None:
         raise NotFoundError(
@@ -289,8 +293,6 @@ def _moved_into_place(
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".scoring-") as folder:
         written = Path(folder) / "scores"
         if file_format == "delta":
-            if output.exists():
-                raise StorageError(f"{output} is there already; choose another place for the Delta table.")
             from deltalake import write_deltalake
 
             write_deltalake(str(written), rows)

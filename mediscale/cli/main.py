@@ -166,7 +166,11 @@ def _refusal(error: OSError) -> str:
     path = str(error.filename or (named[1] if named else "what this command writes"))
     if error.errno in _REFUSALS:
         return _REFUSALS[error.errno].format(path)
-    return f"{path}: {error.strerror}." if error.filename else f"{message}."
+    if error.filename:
+        return f"{path}: {error.strerror}."
+    if isinstance(error, FileNotFoundError) and not named:
+        return "The working directory is no longer there; change to one that is."
+    return f"{error.strerror or message}."
 
 
 def _refused_in_words(error: Exception) -> OSError | None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mediscale.cli.verbs import Verb, add_alias, add_purpose, any_port, count, settings
+from mediscale.cli.verbs import Verb, add_alias, add_purpose, any_port, count, settings, workers
 from mediscale.core.task_names import all_names
 
 
@@ -18,7 +18,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add_alias(parser)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=any_port, default=8000, help="0: one that is free")
-    parser.add_argument("--workers", type=count, default=1)
+    parser.add_argument("--workers", type=workers, default=1)
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate chain: answers by https")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
     parser.add_argument(

@@ -38,12 +38,12 @@ def check_names(options: argparse.Namespace) -> None:
         UsageError: a dataset or an index is so called.
     """
     for option, what in (("dataset", "dataset"), ("to", "dataset"), ("index", "index")):
-        names = getattr(options, option, None) or []
-        for name in [names] if isinstance(names, str) else names:
+        names = getattr(options, option, None)
+        for name in [] if names is None else [names] if isinstance(names, str) else names:
             if not re.fullmatch(DATASET_PATTERN, name):
                 raise UsageError(
-                    f"The name of {'an' if what == 'index' else 'a'} {what} is lower-case letters, digits and dashes; "
-                    f"choose another --{option}."
+                    f"The name of {'an' if what == 'index' else 'a'} {what} is at most 100 lower-case letters, digits "
+                    f"and dashes; choose another --{option}."
                 )
 
 
@@ -68,6 +68,8 @@ def settings() -> "Settings":
     except ValidationError as error:
         names = ", ".join(f"MEDISCALE_{str(e['loc'][0]).upper()}: {e['msg'].lower()}" for e in error.errors())
         raise UsageError(f"Environment: {names}.") from error
+    if environment.home.exists() and not environment.home.is_dir():
+        raise UsageError(f"MEDISCALE_HOME is {environment.home}, which is no folder; set it to one.")
     calls.check_layout(environment)
     if private_files.close_home(environment):
         print(
@@ -180,9 +182,23 @@ def assignment(text: str) -> tuple[str, Any]:
     if not equals:
         raise UsageError(f"--set {text}: write it as NAME=VALUE.")
     try:
-        return name, json.loads(value)
+        return name, json.loads(value, object_pairs_hook=_once)
     except ValueError:
         return name, value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names stand once: of two, readers of JSON take the one or the other.
+
+    Raises:
+        InputError: one stands twice.
+    """
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{twice} stands twice in one JSON object; write it once.")
+    return fields
 
 
 def json_object(text: str, where: str) -> dict[str, Any]:
@@ -192,7 +208,7 @@ def json_object(text: str, where: str) -> dict[str, Any]:
         InputError: the text is no JSON object.
     """
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=_once)
     except ValueError as error:
         raise InputError(f"{where} is not valid JSON: {error}.") from error
     if not isinstance(values, dict):
@@ -241,9 +257,9 @@ def utc(text: str) -> datetime:
     """
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+    except (ValueError, OverflowError):  # its offset leads out of the calendar
         raise UsageError(f"{text} is no time; write it as 2026-11-01 or 2026-11-01T08:00.") from None
-    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
 
 
 def port(text: str, least: int = 1) -> int:
@@ -261,6 +277,16 @@ def count(text: str) -> int:
     """A whole number from one on."""
     if not (text.isdecimal() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"{text} is no count; give a whole number from 1 on")
+    return int(text)
+
+
+_MOST_WORKERS = 256
+
+
+def workers(text: str) -> int:
+    """A number of processes that a machine may have."""
+    if count(text) > _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text} is too many; give at most {_MOST_WORKERS}")
     return int(text)
 
 

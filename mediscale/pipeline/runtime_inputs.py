@@ -58,7 +58,7 @@ class Source(BaseModel):
         """
         if self.dataset and not re.fullmatch(DATASET_PATTERN, self.dataset):
             raise UsageError(
-                "The name of a dataset is lower-case letters, digits and dashes; choose another --dataset."
+                "The name of a dataset is at most 100 lower-case letters, digits and dashes; choose another --dataset."
             )
         if self.pipeline not in steps.PIPELINES:
             raise UsageError(

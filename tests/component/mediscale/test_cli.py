@@ -60,7 +60,7 @@ def test_an_entry_of_the_history_is_written_and_read_without_what_an_emergency_w
         ),
         (["serve", "--dataset", "d", "--dataset", "D"], 2, "lower-case letters, digits and dashes"),
         (["transport", "d-mortality/1", "--to", "../d"], 2, "choose another --to"),
-        (["index", "README.md", "--index", "../i"], 2, "The name of an index is lower-case letters"),
+        (["index", "README.md", "--index", "../i"], 2, "The name of an index is at most 100 lower-case letters"),
         (
             ["run", "--set", "promotion.incumbent=null"],
             2,
@@ -87,6 +87,11 @@ def test_an_entry_of_the_history_is_written_and_read_without_what_an_emergency_w
         (["promotion", "--run-config", '{"promotion": {"actor": "x"}}'], 2, "actor can't be configured"),
         (["run", "--set", "synthetic.size=tiny"], 2, "size can't be configured; a run's own options give it"),
         (["kubeflow", "compile", "--output", "."], 2, "ends with .yaml"),
+        (["history", "--dataset", ""], 2, "lower-case letters, digits and dashes"),
+        (["history", "--dataset", "a" * 5000], 2, "at most 100 lower-case letters"),
+        (["audit", "--dataset", "d", "--since", "0001-01-01T00:00:00+14:00"], 2, "is no time; write it as"),
+        (["bronze", "--set", 'bronze={"a": 1, "a": 2}'], 3, "a stands twice in one JSON object"),
+        (["bronze", "--run-config", '{"bronze": {}, "bronze": {}}'], 3, "bronze stands twice in one JSON"),
         (["kubeflow", "compile", "--size", "tiny"], 2, "give these options to submit"),
     ],
 )
@@ -111,6 +116,7 @@ def test_airflow_is_refused_what_is_no_port(port: str, capsys: pytest.CaptureFix
     ("words", "refusal"),
     [
         ("serve --workers=0", "0 is no count; give a whole number from 1 on"),
+        ("serve --workers=1000000", "1000000 is too many; give at most 256"),
         ("bench-serving --clients=-1", "-1 is no count"),
         ("tune --trials=1.5", "1.5 is no count"),
         ("ask  ", "QUESTION: is blank"),
@@ -127,6 +133,27 @@ def test_a_number_that_counts_nothing_and_a_blank_text_are_refused_before_anythi
     assert refusal in capsys.readouterr().err
 
 
+def test_a_home_that_is_a_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MEDISCALE_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    assert main.main(["runs"]) == 2
+    assert "which is no folder; set it to one" in capsys.readouterr().err
+
+
+def test_a_working_directory_that_is_gone_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    monkeypatch.setenv("MEDISCALE_HOME", "home")
+    gone.rmdir()
+    assert main.main(["runs"]) == 6
+    assert "The working directory is no longer there" in capsys.readouterr().err
+
+
 def test_what_the_machine_refuses_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,14 +161,14 @@ def test_what_the_machine_refuses_is_one_sentence(
     binary.write_bytes(b"\xff\xfe")
     assert main.main(["bronze", "--config", str(binary)]) == 3
     assert main.main(["prepare-source", "--result", str(tmp_path)]) == 6
-    monkeypatch.setenv("MEDISCALE_HOME", "/dev/null")
+    monkeypatch.setenv("MEDISCALE_HOME", "/dev/null/home")
     assert main.main(["history", "--dataset", "nowhere"]) == 7
     assert main.main(["run", "--size", "tiny"]) == 6
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 4
     assert "is not text in UTF-8" in told[0]
     assert "No alias of nowhere was ever moved; the lake's datasets are: none yet." in told[2]
-    assert "/dev/null/locks: Not a directory" in told[3]
+    assert "/dev/null/home/locks: Not a directory" in told[3]
 
 
 def test_a_torn_config_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

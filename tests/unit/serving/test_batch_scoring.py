@@ -16,7 +16,7 @@ import xgboost
 from deltalake import DeltaTable
 
 from data_pipeline.features import kernel
-from mediscale.core.errors import StorageError
+from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.inference import tabular
 from mediscale.storage import calls, commits, history, lake, registry, spark
@@ -132,6 +132,8 @@ def test_a_delta_table_holds_the_same_and_replaces_nothing(
     assert table.to_pylist() == pq.read_table(tmp_path / "risks.parquet").to_pylist()
     (file,) = folder.glob("*.parquet")
     assert digests(settings)[1] == hashlib.sha256(file.read_bytes()).hexdigest()
+    with pytest.raises(UsageError, match="is a folder; name a file in it"):
+        score(settings, folder)
     with pytest.raises(StorageError, match="is there already"):
         score(settings, folder, file_format="delta")
     assert len(digests(settings)) == 2
