@@ -65,7 +65,7 @@ def _measure(index: Index, questions: list[Question]) -> None:
     _share("abstain, passage in the index", sum(each.abstained for each in with_passage), len(with_passage))
     _share(
         "citations equal to their source",
-        sum(texts[each.place][each.start : each.end] == each.quote for each in citations),
+        sum(texts[each.place][each.start : each.end] == each.text for each in citations),
         len(citations),
     )
     _share("sentences supported", sum(_supported(each.text, texts) for each in spoken), len(spoken))

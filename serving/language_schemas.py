@@ -1,12 +1,11 @@
 """Schemas of ``/generate`` and ``/analyze``: what they take, and what ``/generate`` answers."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from data_pipeline import retrieval
-from data_pipeline.retrieval import Passage
+from data_pipeline.retrieval import Citation
 from data_pipeline.safety import DISCLAIMER, LayerFinding, PatientContext, RiskLevel
 from mediscale.core.refs import Frozen
 from serving.schemas import NOTE_CHARACTERS, documented
@@ -72,34 +71,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
-@documented
-@dataclass(frozen=True, slots=True)
-class Citation:
-    """Where a statement stands, word for word: ``[start:end]`` of the text of ``place`` in ``source``."""
-
-    text: str
-    source: str
-    title: str
-    place: str
-    """A page, a row or an id in the source; empty for the whole."""
-    date: str
-    """Of the evidence; empty where the document does not say."""
-    digest: str
-    """SHA-256 of the document's file."""
-    start: int
-    end: int
-
-    @classmethod
-    def of(cls, quoted: retrieval.Citation) -> Self:
-        """A quote of the index."""
-        where = quoted.source, quoted.title, quoted.place, quoted.date, quoted.digest
-        return cls(quoted.quote, *where, quoted.start, quoted.end)
-
-    @classmethod
-    def within(cls, passage: Passage, start: int, end: int) -> Self:
-        """``[start:end]`` of a passage."""
-        where = passage.source, passage.title, passage.place, passage.date, passage.digest
-        return cls(passage.text[start:end], *where, passage.start + start, passage.start + end)
+documented(Citation)  # which leaves as the index gives it
 
 
 class SpokenLayer(LayerFinding):

@@ -8,7 +8,7 @@ import numpy as np
 
 from data_pipeline.clinical_text.sentences import Span, sentences
 from data_pipeline.retrieval.embedder import Vectors
-from data_pipeline.retrieval.index import EVERYBODY, Index, Passage, Ranked
+from data_pipeline.retrieval.index import EVERYBODY, Citation, Index, Passage, Ranked
 from data_pipeline.retrieval.question_parts import parts
 from data_pipeline.retrieval.words import spelled, stems
 
@@ -23,20 +23,6 @@ COSINE_WEIGHT = 0.5
 """Of a sentence's cosine with the question, beside the share of its words: it decides where the words do not."""
 FEWEST_WORDS = 2
 """Of a sentence that is quoted: a row of a table may be a drug and its unit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Citation:
-    """A citation: the quote is ``[start:end]`` of the text of ``place`` in ``source``."""
-
-    quote: str
-    source: str
-    title: str
-    place: str
-    date: str
-    digest: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,15 +249,5 @@ def _says_something(sentence: str, title: str) -> bool:
 
 
 def _quote(passage: Passage, span: Span) -> Sentence:
-    quote = passage.text[span.start : span.end]
-    citation = Citation(
-        quote=quote,
-        source=passage.source,
-        title=passage.title,
-        place=passage.place,
-        date=passage.date,
-        digest=passage.digest,
-        start=passage.start + span.start,
-        end=passage.start + span.end,
-    )
-    return Sentence(" ".join(quote.split()), (citation,), passage)
+    citation = passage.cite(span.start, span.end)
+    return Sentence(" ".join(citation.text.split()), (citation,), passage)

@@ -33,6 +33,23 @@ CANDIDATES = 50
 
 
 @dataclass(frozen=True, slots=True)
+class Citation:
+    """Where a statement stands, word for word: ``[start:end]`` of the text of ``place`` in ``source``."""
+
+    text: str
+    source: str
+    title: str
+    place: str
+    """A page, a row or an id in the source; empty for the whole."""
+    date: str
+    """Of the evidence; empty where the document does not say."""
+    digest: str
+    """SHA-256 of the document's file."""
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A passage as it was found. ``text`` is ``[start:end]`` of the document's text."""
 
@@ -60,6 +77,11 @@ class Passage:
     def patient(self) -> tuple[str, int] | None:
         """Whose note it is from: dataset and patient; None where it is from no note."""
         return None if self.subject_id is None else (self.dataset, self.subject_id)
+
+    def cite(self, start: int, end: int) -> Citation:
+        """``[start:end]`` of this passage."""
+        where = self.source, self.title, self.place, self.date, self.digest
+        return Citation(self.text[start:end], *where, self.start + start, self.start + end)
 
 
 @dataclass(frozen=True, slots=True)

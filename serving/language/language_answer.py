@@ -15,7 +15,7 @@ from math import exp
 from typing import Literal
 
 from data_pipeline import safety
-from data_pipeline.retrieval import Index, Passage, support
+from data_pipeline.retrieval import Citation, Index, Passage, support
 from data_pipeline.retrieval.grounded_answer import ABSTAINS, GroundedAnswer, answer_from
 from data_pipeline.retrieval.words import spelled
 from data_pipeline.safety import PatientContext, SafetyReport, emergency
@@ -26,7 +26,7 @@ from mediscale.inference.chat_template import Message
 from mediscale.inference.sampling import Sampling, Token
 from serving.language.language_engine import EngineError, Prompt
 from serving.language.languages import ServedLanguage
-from serving.language_schemas import Citation, SafetyAction, SafetySummary, SpokenLayer
+from serving.language_schemas import SafetyAction, SafetySummary, SpokenLayer
 
 FinishReason = Literal["stop", "length", "content_filter", "abstained"]
 
@@ -231,7 +231,7 @@ def _quoted(question: Question, into: GrowingAnswer, grounded: GroundedAnswer) -
     quotes = [
         Part(
             f"{sentence.text} ",
-            tuple(Citation.of(each) for each in sentence.citations),
+            sentence.citations,
             passage=sentence.passage,
         )
         for sentence in grounded.sentences
@@ -262,7 +262,7 @@ def _supported(parts: Iterable[Part], quoted: str, passages: Sequence[Passage]) 
         if checked.supported and sentence not in quoted:
             yield Part(
                 part.text,
-                (Citation.within(passages[checked.source], checked.start, checked.end),),
+                (passages[checked.source].cite(checked.start, checked.end),),
                 part.tokens,
                 passages[checked.source],
             )

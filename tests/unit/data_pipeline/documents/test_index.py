@@ -60,7 +60,7 @@ def test_an_answer_quotes_or_abstains(index: Index) -> None:
     assert answer.sentences[0].text == "Alteplase is given within 4.5 hours of the onset of ischaemic stroke."
     for sentence in answer.sentences:
         (citation,) = sentence.citations
-        assert TEXTS[citation.source][citation.start : citation.end] == citation.quote == sentence.text
+        assert TEXTS[citation.source][citation.start : citation.end] == citation.text == sentence.text
     unanswered = answer_from(index, "Which antibiotic treats cholera in pregnant travellers?")
     assert unanswered.abstained
     assert unanswered.sentences == ()
