@@ -1,6 +1,6 @@
 """Outcomes of prediction tasks, as their files declare them: what counts, until when, and what may happen instead."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,41 +19,39 @@ class FlowStep(Frozen):
     words: str = Field(min_length=1)
 
 
-class DeathInHospital(Frozen):
+class _Declared(Frozen):
+    """What every outcome declares."""
+
+    sentence: str = Field(min_length=1)
+    labelled: FlowStep
+    """The flow's last step: those whose outcome is known."""
+    positive: FlowStep
+    negative: FlowStep
+    others: ClassVar[tuple[str, ...]] = ()
+    """The fields of what may happen beside these two."""
+
+    @property
+    def categories(self) -> tuple[FlowStep, ...]:
+        """What may have happened, the outcome first."""
+        return self.positive, *(getattr(self, name) for name in self.others), self.negative
+
+
+class DeathInHospital(_Declared):
     """The outcome is death in hospital before the end of the stay."""
 
     event: Literal["death_in_hospital"]
-    sentence: str = Field(min_length=1)
-    labelled: FlowStep
-    """The flow's last step: stays whose outcome is known."""
-    positive: FlowStep
-    negative: FlowStep
-
-    @property
-    def categories(self) -> tuple[FlowStep, ...]:
-        """What may have happened, the outcome first."""
-        return self.positive, self.negative
 
 
-class DeathInIcu(Frozen):
+class DeathInIcu(_Declared):
     """The outcome is death in intensive care, before the patient leaves it for the first time after the prediction."""
 
     event: Literal["death_in_icu"]
-    sentence: str = Field(min_length=1)
-    labelled: FlowStep
-    """The flow's last step: stays in intensive care whose outcome is known."""
-    positive: FlowStep
+    others = ("died_later",)
     died_later: FlowStep
     """Left intensive care alive, and died in hospital."""
-    negative: FlowStep
-
-    @property
-    def categories(self) -> tuple[FlowStep, ...]:
-        """What may have happened, the outcome first."""
-        return self.positive, self.died_later, self.negative
 
 
-class Readmission(Frozen):
+class Readmission(_Declared):
     """The outcome is that the next inpatient stay begins soon after discharge and is unplanned.
 
     Every stay needs the whole follow-up, whatever happened: else the newest patients would enter only if they came
@@ -62,60 +60,33 @@ class Readmission(Frozen):
     """
 
     event: Literal["readmission"]
-    sentence: str = Field(min_length=1)
+    others = ("planned_return", "competing_event")
     within_days: int = Field(ge=1)
     """Follow-up after discharge."""
     unplanned_admissions: tuple[str, ...] = Field(min_length=1)
     """Kinds of admission that count, as silver codes them: ``EMERGENCY``."""
-    labelled: FlowStep
-    """The flow's last step: stays whose outcome is known."""
-    positive: FlowStep
     planned_return: FlowStep
     competing_event: FlowStep
-    negative: FlowStep
-
-    @property
-    def categories(self) -> tuple[FlowStep, ...]:
-        """What may have happened, the outcome first."""
-        return self.positive, self.planned_return, self.competing_event, self.negative
 
 
-class DeclaredOutcome(Frozen):
+class DeclaredOutcome(_Declared):
     """The outcome is a column that the source declares as one: events ``OUTCOME//…`` of the visit, 1 or 0.
 
     It is taken as the source has it, and the evidence says so: nobody can look at how it came about.
     """
 
     event: Literal["declared"]
-    sentence: str = Field(min_length=1)
     code: str = Field(pattern=rf"^{OUTCOME}//.+")
-    labelled: FlowStep
-    """The flow's last step: stays whose outcome the source gives."""
-    positive: FlowStep
-    negative: FlowStep
-
-    @property
-    def categories(self) -> tuple[FlowStep, ...]:
-        """What may have happened, the outcome first."""
-        return self.positive, self.negative
 
 
-class LongStay(Frozen):
+class LongStay(_Declared):
     """The outcome is that the stay lasts longer than some days. Death before that is a competing event: such a stay is
     counted as not long, and shown in the flow."""
 
     event: Literal["long_stay"]
-    sentence: str = Field(min_length=1)
+    others = ("competing_event",)
     longer_than_days: int = Field(ge=1)
-    labelled: FlowStep
-    positive: FlowStep
     competing_event: FlowStep
-    negative: FlowStep
-
-    @property
-    def categories(self) -> tuple[FlowStep, ...]:
-        """What may have happened, the outcome first."""
-        return self.positive, self.competing_event, self.negative
 
 
 class Rise(Frozen):
@@ -133,7 +104,7 @@ class Rise(Frozen):
         return self
 
 
-class ValueRise(Frozen):
+class ValueRise(_Declared):
     """The outcome is the first rise of a measured value over its own earlier values, within hours of the prediction.
 
     The baseline of a value is the lowest one of so many hours before it. Who has had a rise by then is not at risk; of
@@ -142,7 +113,7 @@ class ValueRise(Frozen):
     """
 
     event: Literal["value_rise"]
-    sentence: str = Field(min_length=1)
+    others = ("competing_event", "discharged")
     concept: str
     rises: tuple[Rise, ...] = Field(min_length=1)
     """Any of them."""
@@ -152,17 +123,8 @@ class ValueRise(Frozen):
     """A step of the flow: with a value to compare with, known by then and no older than the longest of ``rises``."""
     first_onset: FlowStep
     """A step of the flow: without a rise by then, neither one that was known nor one that came out later."""
-    labelled: FlowStep
-    """The flow's last step: the value was measured again."""
-    positive: FlowStep
     competing_event: FlowStep
     discharged: FlowStep
-    negative: FlowStep
-
-    @property
-    def categories(self) -> tuple[FlowStep, ...]:
-        """What may have happened, the outcome first."""
-        return self.positive, self.competing_event, self.discharged, self.negative
 
     @property
     def lookback_hours(self) -> int:
