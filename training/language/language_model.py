@@ -36,8 +36,8 @@ KNOWN_TEXTS = (
 """Made up; their likelihoods are checked when a model is loaded."""
 
 
-class Params(Frozen):
-    """What to train on and how. The defaults are for the packaged base and two cores."""
+class Params(Adapter, Recipe):
+    """What to train on and how."""
 
     dataset: RuntimeInput[str]
     questions: RuntimeInput[TableRef]
@@ -46,25 +46,9 @@ class Params(Frozen):
     or a folder."""
     base_model: RuntimeInput[Base]
     """The same with its revision, looked up by the caller."""
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] = ()
-    """Names of the linear layers that get an adapter; none: all of the language model."""
-    fully_trained: tuple[str, ...] = ()
-    """Names of modules that are trained whole, beside the adapter."""
     quantization: Quantization = "none"
     """Of the base's weights: 4bit is QLoRA."""
-    epochs: int = Field(2, ge=1)
-    learning_rate: float = Field(5e-4, gt=0)
-    batch_tokens: int = Field(384, ge=64)
-    """Padded tokens in a batch; on a GPU, tokens of a row of packed questions."""
-    gradient_accumulation_steps: int = Field(1, ge=1)
-    max_length: int = Field(512, ge=16)
-    checkpoint_every: int = Field(20, ge=1)
     workers: int = Field(1, ge=1)
-    threads: int = Field(2, ge=1)
-    seed: int = 0
 
 
 class Result(Frozen):

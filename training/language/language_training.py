@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from data_pipeline.documents import question_set
 from data_pipeline.documents.questions import Question
@@ -45,18 +46,20 @@ IGNORED = -100
 
 
 class Recipe(Frozen):
-    """How an adapter is trained."""
+    """How an adapter is trained. The defaults are for the packaged base and two cores."""
 
-    epochs: int
-    learning_rate: float
-    batch_tokens: int
-    """Padded tokens in a batch on a processor; tokens of a packed row on a GPU."""
-    gradient_accumulation_steps: int
-    max_length: int
+    epochs: int = Field(2, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    batch_tokens: int = Field(384, ge=64)
+    """Padded tokens in a batch on a processor; tokens of a row of packed questions on a GPU."""
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    """Batches in a step of the optimizer."""
+    max_length: int = Field(512, ge=16)
     """Tokens of a question with its answer; what is longer loses its end."""
-    checkpoint_every: int
-    threads: int
-    seed: int
+    checkpoint_every: int = Field(20, ge=1)
+    """Steps of the optimizer between checkpoints."""
+    threads: int = Field(2, ge=1)
+    seed: int = 0
 
 
 class Job(Frozen):

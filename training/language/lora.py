@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen
 
@@ -20,12 +22,12 @@ _SMALL = 1_000_000_000
 class Adapter(Frozen):
     """The settings of an adapter."""
 
-    rank: int
-    alpha: int
-    dropout: float
-    targets: tuple[str, ...]
-    """Names of linear layers; empty: all of them."""
-    fully_trained: tuple[str, ...]
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = ()
+    """Names of the linear layers that get an adapter; none: all of the language model."""
+    fully_trained: tuple[str, ...] = ()
     """Names of modules that are trained whole, beside the adapter."""
 
 

@@ -58,8 +58,8 @@ KNOWN_TEXTS = (
 """Made up; what comes out of them is checked when a server loads the model."""
 
 
-class Params(Frozen):
-    """What to train on and how. The defaults are for the packaged encoder and two cores."""
+class Params(Recipe):
+    """What to train on and how."""
 
     dataset: RuntimeInput[str]
     task: RuntimeInput[TaskName]
@@ -74,16 +74,7 @@ class Params(Frozen):
     trained_layers: int = Field(1, ge=1)
     window: int = Field(128, ge=8, le=512)
     most_windows: int = Field(4, ge=1)
-    epochs: int = Field(1, ge=1)
-    patience: int = Field(1, ge=1)
-    learning_rate: float = Field(2e-4, gt=0)
-    batch_tokens: int = Field(2048, ge=512)
-    gradient_accumulation_steps: int = Field(1, ge=1)
-    max_examples_per_epoch: int = Field(1200, ge=2)
-    checkpoint_every: int = Field(20, ge=1)
     workers: int = Field(1, ge=1)
-    threads: int = Field(2, ge=1)
-    seed: int = 0
 
 
 class Result(Frozen):

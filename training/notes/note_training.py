@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mediscale.core.errors import UsageError
 from mediscale.core.privacy import count
@@ -48,22 +49,22 @@ _WARM_UP = 0.1
 
 
 class Recipe(Frozen):
-    """How the network is trained."""
+    """How the network is trained. The defaults are for the packaged encoder and two cores."""
 
-    epochs: int
-    patience: int
+    epochs: int = Field(1, ge=1)
+    patience: int = Field(1, ge=1)
     """Epochs without a better log loss on the tuning split before stopping."""
-    learning_rate: float
-    batch_tokens: int
+    learning_rate: float = Field(2e-4, gt=0)
+    batch_tokens: int = Field(2048, ge=64)
     """Padded tokens in a batch."""
-    gradient_accumulation_steps: int
+    gradient_accumulation_steps: int = Field(1, ge=1)
     """Batches in a step of the optimizer."""
-    max_examples_per_epoch: int
+    max_examples_per_epoch: int = Field(1200, ge=2)
     """Training stays per epoch, of which up to half have the outcome."""
-    checkpoint_every: int
+    checkpoint_every: int = Field(20, ge=1)
     """Steps of the optimizer between checkpoints."""
-    threads: int
-    seed: int
+    threads: int = Field(2, ge=1)
+    seed: int = 0
 
 
 class Job(Frozen):
