@@ -60,7 +60,11 @@ def test_an_entry_of_the_history_is_written_and_read_without_what_an_emergency_w
         ),
         (["serve", "--dataset", "d", "--dataset", "D"], 2, "lower-case letters, digits and dashes"),
         (["transport", "d-mortality/1", "--to", "../d"], 2, "choose another --to"),
-        (["index", "README.md", "--index", "../i"], 2, "The name of an index is at most 100 lower-case letters"),
+        (
+            ["index", "README.md", "--index", "../i"],
+            2,
+            "The name of an index is at most 100 lower-case letters",
+        ),
         (
             ["run", "--set", "promotion.incumbent=null"],
             2,
