@@ -151,8 +151,12 @@ def standalone(settings: Settings, port: int, host: str = LOOPBACK) -> int:
 def _process_group(
     command: list[str], env: dict[str, str], log: TextIO
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """A process in a group of its own, of which none is left at the end."""
+    """A process in a group of its own, which SIGINT ends whoever started us, and of which none is left at the end."""
+    inherited = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a script's background job ignores it
     process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+    signal.signal(signal.SIGINT, inherited)
     try:
         yield process
     except KeyboardInterrupt:

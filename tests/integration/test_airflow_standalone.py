@@ -115,7 +115,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     program.write_text(PROGRAM.format(python=sys.executable, mediscale=mediscale))
     program.chmod(0o755)
     around = {**os.environ, "MEDISCALE_HOME": str(home), "MEDISCALE_COMMAND": str(program)}
-    command = [mediscale, "airflow", "--port", str(free_ports(1)[0])]
+    in_background = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh"]  # as a script's `&` starts it
+    command = [*in_background, mediscale, "airflow", "--port", str(free_ports(1)[0])]
     process = subprocess.Popen(command, env=around, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
