@@ -28,29 +28,20 @@ from serving.security.principal import Role
 LOOPBACK, NETWORK = Listening("127.0.0.1"), Listening("192.0.2.7", behind_proxy=True)
 BODY = {"age": 67, "blood_pressure": 140}
 OPEN, NOBODY = frozenset(Role), frozenset[Role]()
-MAY_ASK = {
-    ("GET", "/live"): OPEN,
-    ("GET", "/ready"): OPEN,
-    ("GET", "/docs"): OPEN,
-    ("GET", "/openapi.json"): OPEN,
-    ("GET", "/approvals"): {Role.APPROVER, Role.ENGINEER, Role.AUDITOR},
-    ("POST", "/approvals"): {Role.APPROVER},
-    ("GET", "/health"): {Role.ENGINEER, Role.APPROVER, Role.AUDITOR},
-    ("GET", "/metrics"): {Role.ENGINEER},
-    ("POST", "/predict"): {Role.CLINICIAN},
-    ("GET", "/cds-services"): {Role.CLINICIAN, Role.ENGINEER},
-    ("POST", "/cds-services/mediscale-risk"): {Role.CLINICIAN},
-    ("POST", "/fhir/RiskAssessment/$predict"): {Role.CLINICIAN},
-    ("GET", "/models/{name}/{version}/card"): set(Role),
-    ("POST", "/models/{name}/{version}/predict"): {Role.CLINICIAN},
-    ("POST", "/analyze"): {Role.CLINICIAN},
-    ("POST", "/generate"): {Role.CLINICIAN, Role.ENGINEER},
-    ("GET", "/v1/models"): {Role.CLINICIAN, Role.ENGINEER},
-    ("POST", "/v1/completions"): {Role.CLINICIAN, Role.ENGINEER},
-    ("POST", "/v1/chat/completions"): {Role.CLINICIAN, Role.ENGINEER},
-    ("POST", "/feedback"): {Role.CLINICIAN, Role.ENGINEER},
-}
-"""Every route of the server, and the roles that it answers."""
+PAGE = Path(__file__).parents[3] / "docs" / "security.md"
+
+
+def roles_of_page() -> Iterator[tuple[tuple[str, str], frozenset[Role]]]:
+    """Each route of the page's first table, and the roles that may ask it."""
+    rows = re.findall(r"^\| (`[A-Z]+ /.*?) \| (.*?) \|", PAGE.read_text(), re.MULTILINE)
+    for routes, roles in rows:
+        named = frozenset(role for role in Role if re.search(rf"\b{role}\b", roles))
+        for method, path in re.findall(r"`([A-Z]+) ([^`]+)`", routes):
+            yield (method, path), OPEN if roles in ("none", "any role") else named
+
+
+MAY_ASK = dict(roles_of_page())
+"""Every route of the server as the page about security has it, and the roles that it answers."""
 BODIES: dict[str, Any] = {
     "/predict": BODY,
     "/models/{name}/{version}/predict": BODY,
