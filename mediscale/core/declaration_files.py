@@ -109,6 +109,11 @@ DEEPEST = 50
 there is no end of it."""
 
 
+_NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
+_TWO_READINGS = re.compile(r"[-+]?(?:0[xXbB].*|0[0-9_]+|.*[_:].*)", re.DOTALL)
+"""Numbers of YAML 1.1 that look like others: 030 is 24 there, 1:30 is 90, and 0123 is no item's code."""
+
+
 def content_of(text: str) -> Any:
     """What a YAML text says.
 
@@ -163,6 +168,11 @@ def _count_parts(node: "Node", counted: dict[int, int]) -> int:
             inside += [key, value]
     elif isinstance(node, yaml.SequenceNode):
         inside = node.value
+    elif node.tag in _NUMBERS and _TWO_READINGS.fullmatch(node.value):
+        raise yaml.YAMLError(
+            f"line {node.start_mark.line + 1}: a number written {node.value} is read with another base, or without its "
+            "signs; write it in decimal digits alone, or in quotes where it is a text"
+        )
     parts = 1 + sum(_count_parts(one, counted) for one in inside)
     if parts > MOST_PARTS:
         raise yaml.YAMLError(

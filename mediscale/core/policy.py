@@ -112,24 +112,25 @@ class Policy(Frozen):
 
     clinical_threshold: float = Field(gt=0, lt=1)
     thresholds: tuple[float, ...]
-    """Of the decision curve; the clinical one is among them."""
-    min_events: int
-    min_subjects: int
-    auroc_low: float
-    suspicious_above: float
+    """Of the decision curve, in order; the clinical one is among them."""
+    min_events: int = Field(ge=1)
+    min_subjects: int = Field(ge=1)
+    auroc_low: float = Field(ge=0.5, lt=1)
+    suspicious_above: float = Field(gt=0.5, lt=1)
+    """An AUROC above this is taken for a leak."""
     calibration_slope: tuple[float, float]
     calibration_intercept: tuple[float, float]
     net_benefit_over_alternatives_low: float
     subgroup_error_rate: float = Field(gt=0, lt=1)
     """Family-wise error rate of all subgroup floors together: how often at most they refuse a version by chance."""
-    subgroup_gap_max: float
-    subgroup_min_events: int
-    subgroup_min_subjects: int
+    subgroup_gap_max: float = Field(ge=0, le=1)
+    subgroup_min_events: int = Field(ge=1)
+    subgroup_min_subjects: int = Field(ge=1)
     subgroup_unjudged: Literal["refuse", "limit"]
     """What a subgroup with too few patients or events does: it refuses the version, or is a limit that is named."""
     gain_over_bedside_low: float
-    plain_auroc_low: float
-    probability_better: float
+    plain_auroc_low: float = Field(ge=0.5, lt=1)
+    probability_better: float = Field(ge=0, le=1)
     alert_burden: AlertBurden
     stresses: tuple[Stress, ...]
     data_quality: DataQuality
@@ -151,4 +152,16 @@ class Policy(Frozen):
     def _judged_at_the_clinical_threshold(self) -> Self:
         if self.clinical_threshold not in self.thresholds:
             raise ValueError(f"thresholds lacks the clinical_threshold {self.clinical_threshold:g}")
+        if sorted(set(self.thresholds)) != list(self.thresholds) or not 0 < self.thresholds[-1] < 1:
+            raise ValueError("thresholds are risks between 0 and 1, each once and in order")
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_leave_room(self) -> Self:
+        if self.auroc_low >= self.suspicious_above:
+            raise ValueError("auroc_low is not below suspicious_above, so every version would be refused")
+        for name in ("calibration_slope", "calibration_intercept"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} ends below its beginning")
         return self

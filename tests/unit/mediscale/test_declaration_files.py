@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as settings_of_test
+from hypothesis import strategies as st
 
 from data_pipeline.ingest import source
 from mediscale.core import declaration_files, task_names, tasks
@@ -140,3 +143,20 @@ def test_a_key_that_stands_twice_and_endless_aliases_are_refused(text: str, said
     for parse in (tasks.parse, source.parse):
         with pytest.raises(UsageError, match=said):
             parse("mine", text)
+
+
+@pytest.mark.parametrize(
+    "written", ["030", "0123", "0x18", "0b11", "1:30", "2_4", "-010", "1_0.5", "12:30:45"]
+)
+def test_a_number_that_is_read_with_another_base_is_refused_and_its_text_is_not(written: str) -> None:
+    """YAML 1.1 reads 030 as 24 and 1:30 as 90; an item's code 0123 would be 83."""
+    with pytest.raises(yaml.YAMLError, match=rf"line 2: a number written {re.escape(written)} is read with"):
+        declaration_files.content_of(f"title: x\nhours: {written}\n")
+    assert declaration_files.content_of(f"hours: '{written}'") == {"hours": written}
+
+
+@settings_of_test(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers() | st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_value=1e15))
+def test_a_number_in_decimal_digits_is_read_as_it_is_written(number: float) -> None:
+    written = f"{number}" if isinstance(number, int) else f"{number:.6f}"
+    assert declaration_files.content_of(f"a: {written}") == {"a": float(written)}

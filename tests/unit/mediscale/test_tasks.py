@@ -252,6 +252,26 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
             r"policy: thresholds lacks the clinical_threshold 0\.11",
         ),
         (
+            changed(MORTALITY, policy={**MORTALITY["policy"], "thresholds": [0.2, 0.1]}),
+            r"policy: thresholds are risks between 0 and 1, each once and in order",
+        ),
+        (
+            changed(MORTALITY, policy={**MORTALITY["policy"], "auroc_low": 70}),
+            r"policy\.auroc_low: Input should be less than 1",
+        ),
+        (
+            changed(MORTALITY, policy={**MORTALITY["policy"], "suspicious_above": 2}),
+            r"policy\.suspicious_above: Input should be less than 1",
+        ),
+        (
+            changed(MORTALITY, policy={**MORTALITY["policy"], "auroc_low": 0.97}),
+            "auroc_low is not below suspicious_above",
+        ),
+        (
+            changed(MORTALITY, policy={**MORTALITY["policy"], "calibration_slope": [1.2, 0.8]}),
+            "calibration_slope ends below its beginning",
+        ),
+        (
             changed(MORTALITY, policy={**MORTALITY["policy"], "stresses": [{**OUTAGE, "auroc_loss_max": 0.1}]}),
             r"policy\.stresses\.0: give group and auroc_low with the kind unavailable",
         ),
