@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from mediscale.core.errors import BusyError, InputError, StorageError
 from mediscale.core.settings import Settings
-from mediscale.inference import base_models, collate
+from mediscale.inference import base_models, collate, joined_adapter
 from mediscale.inference.base_models import Quantization
 from mediscale.inference.language_spec import INSTRUCTION, LanguageSpec
 from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
@@ -381,6 +381,8 @@ def adapted(
     if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
         raise StorageError("The adapter of the language model does not fit its base; train it again.")
     model = model.to(on) if quantization == "none" else model
+    if on.type == "cpu":
+        joined_adapter.join(model)
     return LanguageModel(model, base_models.tokenizer(base), instruction)
 
 
