@@ -1,8 +1,8 @@
 """Readers of documents: TXT, Markdown, JSON, JSONL, CSV and PDF. What can't be read is rejected with a reason.
 
 A record of JSON, JSONL or CSV has ``text``, and may have ``title``, ``source``, ``id``, ``date`` (or ``evidence_year``)
-and ``roles``. A row of a CSV table without ``text`` is read as its columns by name. A text file may say
-``date: 2024-05-01`` or ``Reviewed 2024-05-01`` on a line of its beginning.
+and ``roles``. A row of a CSV table without ``text`` is read as its columns by name. A text file or a PDF may say
+``date: 2024-05-01``, ``Reviewed 2024-05-01`` or ``valid from 1 May 2024`` at its beginning.
 """
 
 import csv
@@ -23,8 +23,12 @@ from mediscale.core.errors import InputError
 MOST_BYTES = 64 * 2**20
 """Of one file."""
 
-_DATE_LINE = re.compile(
-    r"^\W*(?:last )?(?:date|published|updated|reviewed|revised)(?: on)?\W{1,4}(\d{4}(?:-\d\d(?:-\d\d)?)?)\b",
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_STATED_DATE = re.compile(
+    r"(?:^|[.,;|(]\s)\W*(?:(?:last )?(?:date|published|updated|reviewed|revised|issued|approved)(?: on| in)?"
+    r"|(?:valid|effective|in force)(?: from| since)?)\W{1,4}"
+    r"(?:(?P<iso>\d{4}(?:-\d\d(?:-\d\d)?)?)|(?:(?P<day>\d{1,2})(?:st|nd|rd|th)?\.?\s)?"
+    rf"(?P<month>{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?\s(?:(?P<day_behind>\d{{1,2}}),\s)?(?P<year>\d{{4}}))\b",
     re.I | re.M,
 )
 _DATE = re.compile(r"\d{4}(?:-\d\d(?:-\d\d)?)?")
@@ -132,14 +136,22 @@ def _read_file(file: Path, name: str, roles: tuple[str, ...], result: Read) -> N
 def _text(content: bytes, _name: str, _result: Read) -> Iterator[dict[str, Any]]:
     text = _decoded(content)
     title = _HEADING.search(text[:_BEGINNING])
-    date_line = _DATE_LINE.search(text[:_BEGINNING])
     headings = tuple(Heading(heading.start(), heading[1]) for heading in _HEADING.finditer(text))
     yield {
         "text": text,
         "title": title[1] if title else "",
-        "date": date_line[1] if date_line else "",
+        "date": _stated_date(text),
         "headings": headings,
     }
+
+
+def _stated_date(text: str) -> str:
+    """The date that a text states of itself at its beginning, as ``YYYY``, ``YYYY-MM`` or ``YYYY-MM-DD``."""
+    stated = _STATED_DATE.search(text[:_BEGINNING])
+    if not stated or stated["iso"]:
+        return stated["iso"] if stated else ""
+    month, day = _MONTHS.index(stated["month"].lower()) + 1, stated["day"] or stated["day_behind"]
+    return f"{stated['year']}-{month:02}" + (f"-{int(day):02}" if day else "")
 
 
 def _json(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
@@ -185,18 +197,25 @@ def _columns(record: Mapping[str | None, Any]) -> str:
     return "; ".join(f"{name}: {value}" for name, value in filled if value and name not in _ABOUT_RECORDS)
 
 
-def _pdf(content: bytes, _name: str, _result: Read) -> Iterator[dict[str, Any]]:
+def _pdf(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
     try:
         reader = pdf_pages.open_pdf(content)
         if reader.is_encrypted and not reader.decrypt(""):
             raise UnreadableError("It is encrypted; save it without a password.")
         metadata: Mapping[str, Any] = reader.metadata or {}
-        title, date = str(metadata.get("/Title") or ""), _pdf_date(metadata)
-        pages = pdf_pages.pages(reader)
+        title, pages = str(metadata.get("/Title") or ""), pdf_pages.pages(reader)
+        without_text = pdf_pages.scanned(reader)
     except UnreadableError:
         raise
     except Exception as error:  # pypdf raises whatever the place of damage leads to
         raise UnreadableError("It is damaged, or no PDF.") from error
+    if 0 < len(without_text) < len(pages):
+        reason = (
+            f"{len(without_text)} of its {len(pages)} pages, the first of them page {without_text[0]}, hold no text; a "
+            "scanned page needs text recognition first."
+        )
+        result.rejected.append(RejectedDocument(file=name, reason=reason))
+    date = (_stated_date(pages[0].text) if pages else "") or _pdf_date(metadata)
     for number, page in enumerate(pages, start=1):
         yield {
             "text": page.text,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pypdf
 import pytest
-from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, NumberObject
 
 from data_pipeline.clinical_text.sentences import sentences
 from data_pipeline.documents import passages, readers
@@ -167,3 +167,86 @@ def test_passages_are_slices_that_cover_the_text() -> None:
     assert [paragraph[a:b] for a, b in spans] == [
         "Dr. Smith gave 0.9 mg/kg, e.g. to J. Doe.", "It worked!", "Was it 3.5 h?", "Yes."
     ]  # fmt: skip
+
+
+def test_a_document_is_of_the_date_that_it_states(tmp_path: Path) -> None:
+    for number, (stated, date) in enumerate(STATED.items()):
+        (tmp_path / f"{number}.txt").write_text(f"Sepsis on the wards\n\n{stated}\n\nLactate is measured.")
+        assert readers.read([tmp_path / f"{number}.txt"]).documents[0].date == date, stated
+    pdf(tmp_path / "a.pdf", line("Version 4.2, valid from 1 March 2026.", 250), line("Lactate is measured."))
+    assert {d.date for d in readers.read([tmp_path / "a.pdf"]).documents} == {"2026-03-01"}, (
+        "not when it was printed"
+    )
+
+
+STATED = {
+    "Last reviewed March 2024": "2024-03",
+    "Updated on March 3, 2023": "2023-03-03",
+    "Version 2, effective from 2021": "2021",
+    "Next review: May 2028": "",
+    "It replaces what was published in 2019 May": "",
+}
+
+
+def test_a_scanned_page_beside_others_is_named(tmp_path: Path) -> None:
+    writer = pypdf.PdfWriter(pdf(tmp_path / "text.pdf", line("Lactate is measured."), ""))
+    image = DecodedStreamObject()
+    image.set_data(b"\xff")
+    image.update({
+        NameObject("/Subtype"): NameObject("/Image"), NameObject("/Width"): NumberObject(1),
+        NameObject("/Height"): NumberObject(1), NameObject("/BitsPerComponent"): NumberObject(8),
+        NameObject("/ColorSpace"): NameObject("/DeviceGray"),
+    })  # fmt: skip
+    shown = DictionaryObject({NameObject("/I"): writer._add_object(image)})
+    writer.pages[1][NameObject("/Resources")] = DictionaryObject({NameObject("/XObject"): shown})
+    writer.add_blank_page(300, 300)
+    writer.write(tmp_path / "a.pdf")
+    read = readers.read([tmp_path / "a.pdf"])
+    assert [d.text for d in read.documents] == ["Lactate is measured."]
+    (rejected,) = read.rejected
+    assert rejected.reason == (
+        "1 of its 3 pages, the first of them page 2, hold no text; a scanned page needs text recognition first."
+    )
+
+
+def test_words_of_a_pdf_are_whole_and_cells_of_several_lines_are_a_row(tmp_path: Path) -> None:
+    pdf(
+        tmp_path / "a.pdf",
+        "\n".join([
+            line("Treatment", 285, 16), line("Start anticoagu-", 260), line("lation early, in low-", 246),
+            line("dose form. A low dose", 232), line("suffices.", 218), line("1", 222, 7, 62), line("Then stop.", 204),
+            line("mild", 170), line("illness", 156), line("500 mg by", 177, x=90), line("mouth twice", 163, x=90),
+            line("a day", 149, x=90), line("5 days", 163, x=180), line("severe", 120), line("1 g", 120, x=90),
+            line("9 days", 120, x=180), line("1 Derived in adults alone.", 60, 8), line("And in men.", 50, 8),
+        ]),
+        line("It is continued.", 250),
+    )  # fmt: skip
+    section, footnote, continued = passages.table(readers.read([tmp_path / "a.pdf"]).documents).to_pylist()
+    assert [section["text"][a:b] for a, b in sentences(section["text"])] == [
+        "Treatment",
+        "Start anticoagulation early, in low-dose form.",
+        "A low dose\nsuffices.",
+        "Then stop.",
+        "mild illness | 500 mg by mouth twice a day | 5 days\nsevere | 1 g | 9 days",
+    ]
+    assert (footnote["title"], footnote["text"]) == ("Stroke", "1 Derived in adults alone.\nAnd in men.")
+    assert (continued["title"], continued["place"]) == ("Stroke: Treatment", "page 2")
+
+
+def test_large_letters_that_go_on_are_no_heading(tmp_path: Path) -> None:
+    rows = [line(f"A patient of group {n} receives what", 280 - 15 * n, 16) for n in range(8)]
+    pdf(
+        tmp_path / "a.pdf",
+        "\n".join(
+            [
+                *rows,
+                *(
+                    line("Then he is seen by a doctor of the ward again and again.", 100 - 12 * n)
+                    for n in range(6)
+                ),
+            ]
+        ),
+    )
+    assert {
+        row["title"] for row in passages.table(readers.read([tmp_path / "a.pdf"]).documents).to_pylist()
+    } == {"Stroke"}
