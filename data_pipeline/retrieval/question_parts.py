@@ -26,6 +26,11 @@ _ASKED_OF = frozenset({
 })  # fmt: skip
 """What is asked of a topic, as ``words`` gives it; it is not the topic."""
 
+_ASKED_ABOUT = frozenset({
+    "adult", "child", "children", "elderly", "infant", "man", "men", "pregnancy", "pregnant", "woman", "women",
+})  # fmt: skip
+"""Patients whom a question may go on to after another one ("And in children?"), as ``words`` gives them."""
+
 
 def parts(question: str) -> tuple[str, ...]:
     """The questions that a question consists of, in their order; itself where it asks for one fact, or for many.
@@ -46,6 +51,15 @@ def parts(question: str) -> tuple[str, ...]:
     if not words(clauses[0]) or any(len(words(clause)) < _FEWEST_WORDS for clause in clauses[1:]):
         return (question,)
     return tuple(f"{clause}?" for clause in clauses)
+
+
+def names_a_topic(question: str) -> bool:
+    """Whether a question has words beside those that ask, and those for the patients whom it is about.
+
+    >>> names_a_topic("What is the dose?"), names_a_topic("And in children?"), names_a_topic("What is epilepsy?")
+    (False, False, True)
+    """
+    return not (_ASKED_OF | _ASKED_ABOUT).issuperset(words(question))
 
 
 def _topic(clause: str) -> str:

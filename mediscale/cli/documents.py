@@ -65,7 +65,7 @@ def _index(options: argparse.Namespace) -> int:
                 print(f"left out: {rejected.file}: {rejected.reason}")
     print(
         f"{manifest.name}/{manifest.version}: {manifest.passages:,} passages of {manifest.documents:,} files; "
-        f"{len(manifest.rejected)} files left out, wholly or in part"
+        f"{len({each.file for each in manifest.rejected})} files left out, wholly or in part"
     )
     return 0
 
@@ -116,11 +116,12 @@ def _answer_text(answer: "GroundedAnswer") -> str:
     lines += [
         f"  — {source}{f', {place}' if place else ''}, {date or 'undated'}" for source, place, date in cited
     ]
-    lines += [answer.remark] if answer.remark else []
     if answer.abstained:
         nearest = dict.fromkeys(each.title or each.source for each in answer.passages[:3])
         lines.append(answer.text)
         lines += [f"Nearest to it: {'; '.join(nearest)}."] if nearest else []
+    elif answer.remark:
+        lines.append(answer.remark)
     lines.append(f"confidence {answer.confidence:.2f}; every output needs a clinician's judgement")
     return "\n".join(lines)
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from data_pipeline import safety
 from data_pipeline.retrieval import Citation, Index, Passage, support
-from data_pipeline.retrieval.grounded_answer import ABSTAINS, GroundedAnswer, answer_from
+from data_pipeline.retrieval.grounded_answer import GroundedAnswer, answer_from
 from data_pipeline.retrieval.words import spelled
 from data_pipeline.safety import PatientContext, SafetyReport, emergency
 from data_pipeline.safety.embedding_model import Vector
@@ -225,7 +225,7 @@ def _quoted(question: Question, into: GrowingAnswer, grounded: GroundedAnswer) -
     """Quotes, then what the model adds and they support."""
     if grounded.abstained:
         into.finish_reason = "abstained"
-        yield Part(ABSTAINS)
+        yield Part(grounded.text)
         return
     passages = grounded.quoted
     quotes = [

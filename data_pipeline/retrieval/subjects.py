@@ -1,0 +1,97 @@
+"""Subjects of a question: the drugs that it names and the patients whom it is about, of which a passage must speak.
+
+What is said of another drug, or of other patients, may be near to a question by its meaning and by its words, and is a
+wrong answer to it.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from data_pipeline.clinical_text import text as clinical_text
+from data_pipeline.drugs import tables
+from data_pipeline.drugs.mentions import packaged
+
+_NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
+_PATIENTS = {
+    "children": re.compile(
+        r"\b(?:child(?:ren)?|infants?|neonat\w+|newborns?|pa?ediatrics?|bab(?:y|ies)|toddlers?|adolescen\w+|teenagers?|"
+        rf"(?:\d|1[0-7]|{_NUMBERS})[\s-]years?[\s-]olds?|(?:\d+|{_NUMBERS})[\s-](?:month|week|day)s?[\s-]olds?)\b"
+    ),
+    "adults": re.compile(r"\badults?\b"),
+    "pregnancy": re.compile(r"\b(?:pregnan\w+|gestation\w*|trimesters?|antenatal\w*|(?:pre-?)?eclampsia)\b"),
+    "breastfeeding": re.compile(r"\b(?:breast[\s-]?fe\w+|lactation|lactating|nursing mothers?)\b"),
+    "kidney disease": re.compile(
+        r"\b(?:renal\w*|kidneys?|nephr\w+|glomerul\w+|\w*dialy\w+|e?gfr|creatinine|ckd|aki|ura?em\w+)\b"
+    ),
+    "dialysis": re.compile(
+        r"\b(?:\w*dialy\w+|ha?emofiltration|esrd|eskd|end-stage (?:renal|kidney)|(?:renal|kidney) replacement)\b"
+    ),
+    "liver disease": re.compile(r"\b(?:hepat\w+|liver|cirrho\w+|child-pugh)\b"),
+}
+"""Patients whom a drug is given to differently, by the words for them in lower case."""
+_OTHERS = {"children": "adults", "adults": "children"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a question is about, as far as another drug or other patients would be a wrong answer."""
+
+    drugs: tuple[re.Pattern[str], ...]
+    """For each drug, the names that it, its brands and its classes have."""
+    patients: frozenset[str]
+
+    def is_met_by(self, title: str, text: str) -> bool:
+        """Whether a passage names all of the drugs, and speaks of all of the patients."""
+        title, text = title.lower(), text.lower()
+        return all(drug.search(f"{title}\n{text}") for drug in self.drugs) and all(
+            _speaks_of(each, title, text) for each in self.patients
+        )
+
+    def is_named_in(self, sentence: str) -> bool:
+        """Whether a sentence names the children, or the adults, who are asked about."""
+        return not _patients(sentence.lower()).isdisjoint(self.patients & set(_OTHERS))
+
+    def is_apart_from(self, sentence: str) -> bool:
+        """Whether a sentence is about adults where children are asked about, or the other way round."""
+        about = _patients(sentence.lower())
+        return any(_OTHERS.get(each) in about and each not in about for each in self.patients)
+
+
+def subject(question: str) -> Subject:
+    """The drugs and patients that a question names."""
+    mentions = packaged().find(clinical_text.read(question))
+    return Subject(
+        tuple(_names(mention.drugs, mention.drug_class) for mention in mentions), _patients(question.lower())
+    )
+
+
+def _patients(text: str) -> frozenset[str]:
+    return frozenset(name for name, words in _PATIENTS.items() if words.search(text))
+
+
+def _speaks_of(patients: str, title: str, text: str) -> bool:
+    """A title counts where nothing names others: one of adults and children does not say whom a section is about."""
+    if _PATIENTS[patients].search(text):
+        return True
+    if patients == "adults":  # who is no child
+        return not _PATIENTS["children"].search(f"{title}\n{text}")
+    names_others = patients in _OTHERS and _PATIENTS[_OTHERS[patients]].search(f"{title}\n{text}")
+    return bool(_PATIENTS[patients].search(title)) and not names_others
+
+
+@cache
+def _names(drugs: tuple[str, ...], drug_class: str) -> re.Pattern[str]:
+    """The names of one drug or combination and of its classes; of a class, its names and its members."""
+    classes = tables.drug_classes()
+    members = {drug_class} if drug_class else {name for name, of in classes.items() if of.issuperset(drugs)}
+    names = {name for name, of_class in tables.class_names().items() if of_class in members} | members
+    names |= {
+        name
+        for name, resolved in packaged().resolve.items()
+        if resolved == drugs or (drug_class and set(resolved) <= set(drugs))
+    }
+    words = (
+        re.escape(name.lower()).replace(r"\ ", r"[\s-]+") for name in sorted(names, key=len, reverse=True)
+    )
+    return re.compile(rf"\b(?:{'|'.join(words)})(?:s|es)?\b")

@@ -1,0 +1,108 @@
+"""What is said of another drug, or of other patients, is no answer; of two versions of a document the newer one is."""
+
+import pytest
+from fixtures.indexed_documents import ABSTENTION
+
+from data_pipeline.documents.passages import Document, Heading, table
+from data_pipeline.retrieval import Index, answer_from, index_files, passage_vectors
+from data_pipeline.retrieval.embedder import Embedder
+from data_pipeline.retrieval.grounded_answer import ABSTAINS, NO_TOPIC
+from data_pipeline.retrieval.index_files import Contents
+from data_pipeline.retrieval.subjects import subject
+
+RENAL = (
+    "In adults with an eGFR below 30 co-amoxiclav is given twice a day. The dose of clarithromycin is halved."
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "title", "text", "is_met"),
+    [
+        ("What is the dose of clarithromycin in renal impairment?", "Pneumonia", RENAL, True),
+        ("What is the dose of Biaxin in renal impairment?", "Pneumonia", RENAL, True),  # a brand of it
+        ("What is the dose of doxycycline in renal impairment?", "Pneumonia", RENAL, False),
+        ("What is the dose of clarithromycin in children?", "Pneumonia in adults and children", RENAL, False),
+        ("What is the dose of clarithromycin in a 6-month-old?", "Pneumonia", RENAL, False),
+        ("What is the dose of clarithromycin in pregnancy?", "Pneumonia", RENAL, False),
+        ("What is the dose of clarithromycin on haemodialysis?", "Pneumonia", RENAL, False),
+        (
+            "What is the dose of ramipril in pregnancy?",
+            "Pregnancy",
+            "ACE inhibitors are contraindicated.",
+            True,
+        ),
+        ("Which NSAIDs may be taken in pregnancy?", "Pregnancy", "Ibuprofen is avoided.", True),
+        ("What is the dose in children?", "Croup in children", "Dexamethasone 0.15 mg/kg is given.", True),
+        ("What is the dose in adults?", "Asthma", "Prednisolone 40 mg is given for five days.", True),
+        ("What is the dose in adults?", "Asthma", "Children receive prednisolone 20 mg.", False),
+        ("How is warfarin reversed?", "Bleeding", "That of a vitamin K antagonist is reversed.", True),
+    ],
+)
+def test_a_passage_speaks_of_the_drugs_and_patients_of_a_question(
+    question: str, title: str, text: str, is_met: bool
+) -> None:
+    assert subject(question).is_met_by(title, text) == is_met
+
+
+@pytest.fixture(scope="module")
+def index(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """Two versions of a guideline on anticoagulation, and others on children and on kidneys."""
+    texts = {
+        ("old.txt", "2018-04-01", "Atrial fibrillation: choice of drug"): (
+            "Warfarin with an INR of 2 to 3 is the first choice for stroke prevention in atrial fibrillation."
+        ),
+        ("new.txt", "2026-02", "Atrial fibrillation: choice of drug"): (
+            "Apixaban 5 mg twice a day is the first choice for stroke prevention in atrial fibrillation."
+        ),
+        ("ketoacidosis.txt", "2024", "Ketoacidosis"): (
+            "In adults the infusion of insulin begins at 0.1 units/kg/hour. It is run by a pump. "
+            "In children the infusion of insulin begins at 0.05 units/kg/hour."
+        ),
+        ("pneumonia.txt", "2024", "Pneumonia in adults and children: renal impairment"): RENAL,
+        (
+            "potassium.txt",
+            "2024",
+            "Potassium",
+        ): "Spironolactone raises potassium, which is measured after a week.",
+    }
+    rows = table(
+        Document(file=name, source=name, text=text, digest="0" * 64, date=date, headings=(Heading(0, title),))
+        for (name, date, title), text in texts.items()
+    )
+    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
+    folder = tmp_path_factory.mktemp("guidelines") / "1"
+    index_files.write(folder, "guidelines", 1, contents)
+    return Index.open(folder)
+
+
+def test_the_newer_of_two_documents_is_quoted_and_the_older_one_is_named(index: Index) -> None:
+    answer = answer_from(
+        index, "Which drug is the first choice for stroke prevention in atrial fibrillation?"
+    )
+    assert [c.source for s in answer.sentences for c in s.citations] == ["new.txt"]
+    assert answer.passages[0].source == "new.txt"
+    assert answer.remark == "An older document, old.txt of 2018-04-01, answers this, too; this is the newer."
+    assert answer.text.endswith(answer.remark)
+    assert answer_from(index, "What raises potassium?").remark == ""
+
+
+def test_what_is_said_of_others_is_not_quoted(index: Index) -> None:
+    quoted = answer_from(index, "At which rate does the infusion of insulin begin in children?")
+    assert quoted.text == "In children the infusion of insulin begins at 0.05 units/kg/hour."
+    assert not answer_from(index, "Is the dose of clarithromycin halved in renal impairment?").abstained
+    for question in (
+        "Is the dose of clarithromycin halved in children?",
+        "Is the dose of doxycycline halved in renal impairment?",
+    ):
+        answer = answer_from(index, question)
+        assert (answer.abstained, answer.confidence, answer.text) == (True, 0.0, ABSTAINS)
+        assert answer.passages, "for who wants to look himself"
+
+
+@pytest.mark.parametrize("question", ["And in children?", "What is the dose?", "What about pregnant women?"])
+def test_a_question_that_goes_on_from_another_one_names_nothing_to_look_for(
+    index: Index, question: str
+) -> None:
+    answer = answer_from(index, question)
+    assert answer.abstained
+    assert answer.text == f"{ABSTAINS} {NO_TOPIC}"
