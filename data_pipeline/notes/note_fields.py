@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from data_pipeline.clinical_text import languages
 from data_pipeline.notes import analysis, notes_files
 from data_pipeline.notes.analysis.fields import Evidence, Factor, Finding, Medication, NoteAnalysis, Statement
 from mediscale.core.annotations import PatientCount, RuntimeInput
@@ -55,9 +56,18 @@ def _analyze(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = [
             {**{name: note[name] for name in _OF_NOTE}, "rules_version": analysis.RULES_VERSION, **field}
             for note in notes
-            for field in rows_of(note["text"], analysis.analyze(note["text"]))
+            for field in _fields(note["text"])
         ]
         yield pa.RecordBatch.from_pylist(rows, schema=NOTE_FIELDS.arrow_schema())
+
+
+def _fields(text: str) -> Iterator[dict[str, Any]]:
+    """The rows of one note; of a note in another language than English its language alone."""
+    written_in = languages.language(text)
+    if written_in == languages.ENGLISH:
+        yield from rows_of(text, analysis.analyze(text))
+    else:
+        yield {"field": "language", "name": written_in}
 
 
 def rows_of(text: str, analyzed: NoteAnalysis) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from data_pipeline.safety import (
     interactions,
     personalised,
     terminology,
+    unsupported_language,
     wording,
 )
 from data_pipeline.safety.embedding_model import Vector
@@ -27,6 +28,7 @@ log = logging.getLogger("mediscale.safety")
 
 REQUEST_LAYERS: dict[str, Layer] = {
     emergency.NAME: emergency.check,
+    unsupported_language.NAME: unsupported_language.check,
     harmful.NAME: harmful.check,
     injection.NAME: injection.check,
     personalised.NAME: personalised.check,

@@ -343,9 +343,12 @@ NOTE_FIELDS = Table(
         Column(
             "field",
             "string",
-            "symptom, condition, medication, vital sign, recommendation, summary, urgency, risk, or a factor of these",
+            "symptom, condition, medication, vital sign, recommendation, summary, urgency, risk, or a factor of these; "
+            "language alone, where it is not English and nothing else was read",
         ),
-        Nullable("name", "string", "usual name of the finding or drug, kind of vital sign, or level"),
+        Nullable(
+            "name", "string", "usual name of the finding or drug, kind of vital sign, level, or language"
+        ),
         Nullable("value", "string", "of a vital sign, as written"),
         Nullable(
             "status", "string", "a finding: present, absent, family; a drug: taken, stopped, held, considered"

@@ -54,7 +54,7 @@ def router(service: Service) -> APIRouter:
             **openapi.refusals(
                 openapi.TOO_LARGE
                 | {
-                    422: "Not JSON, an unknown field, or no note",
+                    422: "Not JSON, an unknown field, no note, or one that is not in English",
                     503: "Too many notes wait, or the analysis could not be logged",
                 }
             ),

@@ -16,6 +16,7 @@ TEXTS = (
     "MEDICATIONS: Lisinopril 10 mg p.o. daily. PLAN: Follow up with his doctor in two weeks.",
     "Crushing chest pain since this morning. Oxygen saturation 82%.",
     "Nothing to report.",
+    "Paciente de 54 años con dolor torácico opresivo. PA 210/130. No refiere disnea.",
 )
 
 
@@ -32,7 +33,7 @@ def test_every_note_becomes_fields_that_its_own_words_support(settings: Settings
     finished = runtime_inputs.call("note_fields", {"dataset": DATASET}, [], settings, "test")
     result: Any = finished.result
     rows = lake.read(settings, result.note_fields).to_pylist()
-    assert (result.notes_read, result.fields) == (3, len(rows))
+    assert (result.notes_read, result.fields) == (4, len(rows))
     for row in rows:
         assert row["subject_id"] == 10 + row["note_id"]
         if row["start"] is not None:
@@ -43,6 +44,8 @@ def test_every_note_becomes_fields_that_its_own_words_support(settings: Settings
     drug = of_first["medication", "lisinopril"]
     assert (drug["dose"], drug["route"], drug["frequency"]) == ("10 mg", "p.o", "daily")
     assert of_first["vital sign", "blood pressure"]["value"] == "128/76"
+    of_spanish = [(row["field"], row["name"]) for row in rows if row["note_id"] == 3]
+    assert of_spanish == [("language", "Spanish")], "nothing is said of it, nor how urgent it is"
     levels = {row["note_id"]: row["name"] for row in rows if row["field"] == "urgency"}
     assert levels == {0: "routine", 1: "emergency", 2: "routine"}
     again: Any = runtime_inputs.call("note_fields", {"dataset": DATASET}, [], settings, "test").result

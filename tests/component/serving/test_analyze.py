@@ -63,3 +63,16 @@ def test_what_is_no_note_is_refused_in_one_sentence(settings: Settings, promote:
         response = client.post("/analyze", json=body)
     assert response.status_code == 422
     assert response.json()["error"].startswith("The request can't be answered")
+
+
+def test_a_note_in_another_language_is_not_called_routine(settings: Settings, promote: Any) -> None:
+    promote("mortality")
+    predictors = Predictors(settings, "synthetic", "production")
+    note = "Paciente de 54 años con dolor torácico opresivo. PA 210/130. No refiere disnea."
+    with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        response = client.post("/analyze", json={"clinical_note": note})
+    assert response.status_code == 422
+    assert response.json()["error"] == (
+        "The note seems to be in Spanish; notes are analysed by rules for English alone, so nothing is said of this "
+        "one, nor how urgent it is."
+    )

@@ -1,0 +1,44 @@
+"""A text in another language than English is known as such, and English with foreign words is English."""
+
+import pytest
+
+from data_pipeline.clinical_text.languages import language
+from data_pipeline.documents import corpus
+from data_pipeline.safety import check_request
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Tengo un dolor fuerte en el pecho y no puedo respirar", "Spanish"),
+        ("Paciente de 54 años con dolor torácico. PA 180/110. Refiere disnea.", "Spanish"),
+        ("Ich habe starke Brustschmerzen und Atemnot", "German"),
+        ("WIE HOCH IST DIE DOSIS VON AMOXICILLIN?", "German"),
+        ("Quel est le traitement de la migraine ?", "French"),
+        ("Ho un forte dolore al petto", "Italian"),
+        ("Tenho uma dor forte no peito", "Portuguese"),
+        ("What is Gilles de la Tourette syndrome?", "English"),
+        ("Cor: no murmur. Abd: soft, non tender. Plan: d/c home.", "English"),
+        ("CXR: no acute disease. Labs: Na 140, K 4.2.", "English"),
+        ("ibuprofen alcohol", "English"),
+        ("", "English"),
+    ],
+)
+def test_the_language_is_that_of_the_function_words(text: str, expected: str) -> None:
+    assert language(text) == expected
+
+
+def test_no_text_of_the_corpus_is_taken_for_another_language() -> None:
+    texts = [each.text for each in corpus.passages()] + [each.question for each in corpus.questions()]
+    assert {language(text) for text in texts} == {"English"}
+
+
+def test_that_no_check_can_read_a_question_is_said_first() -> None:
+    report = check_request("Ich habe starke Brustschmerzen und Atemnot")
+    assert not report.blocks
+    assert report.layers[0].layer == "unsupported_language"
+    assert report.first.endswith("call the emergency number now.")
+    assert "Brustschmerzen" not in str(report)
+    assert "unsupported_language" not in [
+        layer.layer for layer in check_request("I have crushing chest pain").layers
+    ]
