@@ -8,7 +8,10 @@ _ABBREVIATIONS = frozenset({
     "approx", "al", "cf", "dr", "e.g", "ed", "eds", "eg", "et", "etc", "fig", "i.e", "ie", "incl", "max",
     "min", "mr", "mrs", "ms", "no", "nr", "p", "pp", "prof", "resp", "st", "vs",
 })  # fmt: skip
-_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s)|\n\s*\n|^#{1,6}[ \t][^\n]*|\n(?=\s*(?:#|[-*•]\s|\d+[.)]\s))")
+_END = re.compile(
+    r"[.!?]+[\"'”’)\]]*(?=\s)|\n\s*\n|^#{1,6}[ \t][^\n]*|\n(?=\s*(?:#|[-*•]\s|\d+[.)]\s))"
+    r"|\n(?=(?:[Ll]ast )?(?:[Dd]ate|[Pp]ublished|[Uu]pdated|[Rr]eviewed|[Rr]evised)\b[^\n]{0,12}\d{4})"
+)
 
 
 class Span(NamedTuple):
@@ -21,8 +24,8 @@ class Span(NamedTuple):
 def sentences(text: str) -> list[Span]:
     """The sentences of a text, without the white space around them.
 
-    A full stop after an abbreviation or an initial, or before a small letter, ends none. A blank line, a heading and a
-    list item do.
+    A full stop after an abbreviation or an initial, or before a small letter, ends none. A blank line, a heading, a
+    list item and the line of a document's date do.
 
     >>> text = "Give 0.9 mg/kg i.v. over 60 min, e.g. by pump. The maximum is 90 mg."
     >>> [text[start:end] for start, end in sentences(text)]

@@ -33,6 +33,7 @@ _STATED_DATE = re.compile(
 )
 _DATE = re.compile(r"\d{4}(?:-\d\d(?:-\d\d)?)?")
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.M)
+_LONGEST_TITLE = 120
 _BEGINNING = 2000
 """Characters in which a text file may say its date."""
 
@@ -135,14 +136,24 @@ def _read_file(file: Path, name: str, roles: tuple[str, ...], result: Read) -> N
 
 def _text(content: bytes, _name: str, _result: Read) -> Iterator[dict[str, Any]]:
     text = _decoded(content)
-    title = _HEADING.search(text[:_BEGINNING])
     headings = tuple(Heading(heading.start(), heading[1]) for heading in _HEADING.finditer(text))
+    title = next((each.title for each in headings if each.start < _BEGINNING), "") or _title_line(text)
     yield {
         "text": text,
-        "title": title[1] if title else "",
+        "title": title,
         "date": _stated_date(text),
         "headings": headings,
     }
+
+
+def _title_line(text: str) -> str:
+    """The first line of a text without headings, where it is short, no sentence, and above a blank line or a date."""
+    first, _, rest = text.strip().partition("\n")
+    is_apart = rest.startswith("\n") or _STATED_DATE.match(rest)
+    is_title = (
+        is_apart and len(first) <= _LONGEST_TITLE and first[-1:].isalnum() and not _STATED_DATE.match(first)
+    )
+    return first if is_title else ""
 
 
 def _stated_date(text: str) -> str:

@@ -250,3 +250,13 @@ def test_large_letters_that_go_on_are_no_heading(tmp_path: Path) -> None:
     assert {
         row["title"] for row in passages.table(readers.read([tmp_path / "a.pdf"]).documents).to_pylist()
     } == {"Stroke"}
+
+
+def test_the_first_line_of_a_text_is_its_title_and_no_sentence_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Ketoacidosis on the ward\nreviewed 2025-09-01\nInsulin is begun early.")
+    (tmp_path / "b.txt").write_text("Insulin is begun\nearly.\n\nPotassium is measured.")
+    (row, other) = passages.table(readers.read([tmp_path]).documents).to_pylist()
+    assert (row["title"], row["date"], other["title"]) == ("Ketoacidosis on the ward", "2025-09-01", "")
+    assert [row["text"][a:b] for a, b in sentences(row["text"])] == [
+        "Ketoacidosis on the ward", "reviewed 2025-09-01\nInsulin is begun early."
+    ]  # fmt: skip
