@@ -72,16 +72,15 @@ def fact_queries(source: Source, name: str, dataset: str, named: bool = False) -
 def judged_query(source: Source) -> str:
     """The Spark SQL of the facts with ``broken``, the names of the rules that each breaks, null for nearly all.
 
-    The table ``facts`` has the rows of ``fact_queries``, their ``number`` and the ``flags`` of what each breaks alone.
+    The table ``facts`` has the rows of ``fact_queries``, their ``number``, the ``flags`` of what each breaks alone, and
+    whether several are of its event, ``recurring``.
     """
     # A row of a visit that does not count, such as one to a clinic, is of no visit.
     stated = (
         "* except (visit_id), if(counted is false, null, visit_id) as visit_id" if source.visits.when else "*"
     )
     sql = f"""
-        with recurring as (select event_id as recurring_event from facts where event_id is not null group by event_id
-            having count(1) > 1),
-          born as (select subject_id as born_subject, min(time) as birth from facts where code = 'MEDS_BIRTH'
+        with born as (select subject_id as born_subject, min(time) as birth from facts where code = 'MEDS_BIRTH'
             group by subject_id),
           compared as ({_COMPARED})
         select *, {FACTS.broken_rules} as broken from (
@@ -120,8 +119,8 @@ _COMPARED = f"""
           case when attribute in ('birth', 'sex') then '' when attribute is null or file rlike '{STREAMED}'
             then cast(available_time as string) else file end as scope
         from (
-          select facts.*, {_SINGLE_VALUED} as attribute from facts left join recurring on event_id = recurring_event
-            where recurring_event is not null or event_id is null or {_SINGLE_VALUED} is not null))
+          select facts.*, {_SINGLE_VALUED} as attribute from facts
+            where recurring or event_id is null or {_SINGLE_VALUED} is not null))
       window one as (partition by subject_id, attribute, entity, item, scope))"""
 """Of facts whose event has several rows or which have one truth, whether each repeats another, and whether it is
 contradicted. Of what has one truth, none of several that differ counts; of rows that tell one event differently at one

@@ -153,13 +153,21 @@ def _stated(
 
 
 def _stated_schema(named: bool = False) -> pa.Schema:
-    own = [field for field in FACTS.arrow_schema() if field.name != "broken"]
+    """The columns of stated facts; their texts, of which nearly all recur, are dictionaries."""
     names = ("item", "fact") if named else ("item",)
-    return pa.schema([*own, *((name, pa.string()) for name in names), ("flags", pa.int32())])
+    own = [field for field in FACTS.arrow_schema() if field.name != "broken"]
+    every = [*own, *(pa.field(name, pa.string()) for name in names), pa.field("flags", pa.int32())]
+    text = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([field.with_type(text) if pa.types.is_string(field.type) else field for field in every])
 
 
 def _numbered(stated: pa.Table) -> pa.Table:
-    return stated.append_column("number", pa.array(np.arange(len(stated))))
+    """Stated facts with their ``number``, and whether several rows are of a fact's event (``recurring``)."""
+    events = np.sort(stated["event_id"].drop_null())
+    recurring = pa.array(np.unique(events[1:][events[1:] == events[:-1]]))
+    return stated.append_column("number", pa.array(np.arange(len(stated)))).append_column(
+        "recurring", pc.is_in(stated["event_id"], value_set=recurring)
+    )
 
 
 def _fact_queries(
@@ -244,13 +252,22 @@ def _in_order(
     database.unregister("facts")
     place = np.empty(len(stated), np.int64)
     place[judged["number"]] = np.arange(len(stated))
-    order = pc.sort_indices(stated, [(name, "ascending") for name in placing.ORDER])
+    keys = pa.table({name: _comparable(stated[name]) for name in placing.ORDER})
+    order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
     own = judged.take(pa.array(place[order]))
     columns = {
-        name: _encoded(own[name]) if name in own.column_names else _encoded(stated[name]).take(order)
+        name: _encoded(own[name]) if name in own.column_names else stated[name].take(order)
         for name in FACTS.column_names
     }
     yield from pa.table(columns).to_batches(BATCH_ROWS)
+
+
+def _comparable(column: pa.ChunkedArray) -> pa.Array:
+    """A column by which rows are sorted; of a dictionary the ranks of its texts."""
+    values = column.combine_chunks()
+    if not pa.types.is_dictionary(values.type):
+        return values
+    return pc.rank(values.dictionary, tiebreaker="dense").take(values.indices)
 
 
 def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:

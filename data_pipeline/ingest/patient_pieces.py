@@ -44,8 +44,7 @@ class PatientPieces:
             self._file(piece).unlink()
 
     def _writer(self, piece: int, schema: pa.Schema) -> pa.RecordBatchStreamWriter:
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
-        return pa.ipc.new_stream(str(self._file(piece)), schema, options=options)
+        return pa.ipc.new_stream(str(self._file(piece)), schema)  # to compress costs more than to write
 
     def _file(self, piece: int) -> Path:
         return self._folder / f"patients-{piece}.arrow"
