@@ -1,6 +1,6 @@
 """Placing: usable facts in the shard of their patient, in order, each with the visit that it belongs to."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -52,46 +52,54 @@ def place(
     the first row is kept.
     """
     with database.cursor() as own:  # beside a query whose rows are still coming
-        visits = engine.transpile(_visit_times(source, dataset))
-        own.execute(f"create or replace table visits_of as {visits}")
-        yield from _without_other_units(_placed(own, rows, n_shards) for rows in ordered)
+        visits = own.sql(engine.transpile(_visit_times(source, dataset))).fetchnumpy()
+    yield from _without_other_units(_placed(visits, rows, n_shards) for rows in ordered)
 
 
-def _placed(own: "duckdb.DuckDBPyConnection", rows: pa.RecordBatch, n_shards: int) -> pa.RecordBatch:
-    shard = np.asarray(rows["subject_id"]) % n_shards
+def _placed(visits: Mapping[str, Any], rows: pa.RecordBatch, n_shards: int) -> pa.RecordBatch:
+    subject = np.asarray(rows["subject_id"])
     number = np.flatnonzero(np.asarray(rows["visit_id"].is_null()))
-    columns = {
-        "number": pa.array(number),
-        **{n: rows[n].take(pa.array(number)) for n in ("subject_id", "time")},
-    }
-    own.register("of_no_visit", pa.table(columns))
-    during = "list_filter(visits, lambda v: v.started <= time and (v.ended is null or time <= v.ended))[-1].visit_id"
-    sql = f"select number, {during} as visit_id from of_no_visit join visits_of on subject_id = visitor"
-    placed = own.sql(f"from ({sql}) where visit_id is not null").to_arrow_table()
+    during = _visits_during(visits, subject[number], np.asarray(rows["time"].cast(pa.int64()))[number])
     visit, known = (
         np.asarray(rows["visit_id"].fill_null(0)).copy(),
         np.asarray(rows["visit_id"].is_valid()).copy(),
     )
-    visit[placed["number"]], known[placed["number"]] = placed["visit_id"], True
+    number, during = number[during >= 0], during[during >= 0]
+    visit[number], known[number] = visits["visit_id"][during], True
     return rows.set_column(
         rows.schema.get_field_index("visit_id"), "visit_id", pa.array(visit, mask=~known)
-    ).append_column(SHARD, pa.array(shard))
+    ).append_column(SHARD, pa.array(subject % n_shards))
+
+
+def _visits_during(visits: Mapping[str, Any], subject: Any, time: Any) -> Any:
+    """The place of each subject's latest visit that a time lies in, -1 where it lies in none."""
+    first, after = (np.searchsorted(visits["visitor"], subject, side) for side in ("left", "right"))
+    during, open_ = after - 1, np.arange(len(subject))
+    while len(open_):
+        none = during[open_] < first[open_]
+        during[open_[none]] = -1
+        open_ = open_[~none]
+        visit = during[open_]
+        within = (visits["begin"][visit] <= time[open_]) & (time[open_] <= visits["end"][visit])
+        open_ = open_[~within]
+        during[open_] -= 1
+    return during
 
 
 def _visit_times(source: Source, dataset: str) -> str:
-    """The Spark SQL of the visits of each subject in order of their start, as an array of structs."""
+    """The Spark SQL of the visits, of each subject in order of their start; times in microseconds, of one that has not
+    ended the last there is."""
     from data_pipeline.ingest.extract_facts import pseudonym_sql, visits_query
 
     subject, visit = (
         pseudonym_sql(identifier, dataset) for identifier in (source.subjects.id, source.visits.id)
     )
-    usable = (
-        f"select {subject} as visitor, started, ended, {visit} as visit_id from ({visits_query(source)}) "
+    return (
+        f"select {subject} as visitor, unix_micros(started) as begin, "
+        f"coalesce(unix_micros(ended), {np.iinfo(np.int64).max}) as end, {visit} as visit_id "
+        f"from ({visits_query(source)}) where not unusable and not disputed and started is not null "
+        f"and {source.subjects.id} is not null order by visitor, started, ended nulls first, visit_id"
     )
-    usable += "where not unusable and not disputed"
-    order = "started nulls first, ended nulls first, visit_id nulls first"
-    one = "struct(started as started, ended as ended, visit_id as visit_id)"
-    return f"select visitor, array_agg({one} order by {order}) as visits from ({usable}) group by visitor"
 
 
 _ONE_EVENT = ("subject_id", "time", "event_id", "available_time")
@@ -105,8 +113,10 @@ def _without_other_units(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Recor
             continue
         columns = [np.asarray(batch[name].cast(pa.int64())) for name in _ONE_EVENT]
         again = np.zeros(batch.num_rows, np.bool_)
-        again[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
         again[0] = last == tuple(column[0] for column in columns)
+        event = columns[_ONE_EVENT.index("event_id")]
+        same = np.flatnonzero(event[1:] == event[:-1])  # few are
+        again[same + 1] = np.logical_and.reduce([column[same + 1] == column[same] for column in columns])
         last = tuple(column[-1] for column in columns)
         yield batch.filter(pa.array(~again)) if again.any() else batch
 
