@@ -51,7 +51,7 @@ def load(
     """Types the rows of tables, and of those through which they find patients, and keeps them as ``t_<table>``."""
     present = [name for name in extract_facts.needed_tables(source, *names) if name in tables]
     for name in sorted(present, key=lambda one: source.tables[one].patient_through is not None):
-        rows = (_typed(source, dataset, name, batch) for batch in tables[name]())
+        rows = (_typed(source, dataset, name, batch).cast(_schema(source, name)) for batch in tables[name]())
         engine.create_table(database, f"t_{name}", _schema(source, name), rows)
         if (owned := _owned(source, name)) is not None:
             database.execute(f"create or replace table t_{name} as {owned}")
@@ -65,10 +65,11 @@ def _register(
     texts: Iterable[pa.RecordBatch],
 ) -> None:
     """Types rows as ``t_<table>``, which the engine reads where Arrow has them: for each fact the columns it names."""
-    rows = pa.Table.from_batches(
-        (_typed(source, dataset, name, batch) for batch in texts), _schema(source, name)
-    )
-    database.register(f"t_{name}", rows)
+    typed = [_typed(source, dataset, name, batch) for batch in texts]
+    schema = _schema(source, name)
+    if len({rows.schema for rows in typed}) == 1:
+        schema = typed[0].schema
+    database.register(f"t_{name}", pa.Table.from_batches([rows.cast(schema) for rows in typed], schema))
     if (owned := _owned(source, name)) is not None:
         database.register(f"t_{name}", database.sql(owned).to_arrow_table())
 

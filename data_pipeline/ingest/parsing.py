@@ -64,7 +64,10 @@ def strings(column: pa.Array, null_words: Sequence[str] = NULL_WORDS) -> pa.Arra
 
 def identifiers(column: pa.Array, null_words: Sequence[str] = NULL_WORDS) -> pa.Array:
     """Identifiers and codes; a whole number that was written as a fraction, ``11.0``, is ``11``. Zeros stay."""
-    return pc.replace_substring_regex(strings(column, null_words), r"^(-?[0-9]+)\.0*$", r"\1")
+    text = strings(column, null_words)
+    if not pc.any(pc.match_substring(text, ".")).as_py():
+        return text
+    return pc.replace_substring_regex(text, r"^(-?[0-9]+)\.0*$", r"\1")
 
 
 def rounded(column: pa.Array) -> pa.Array:
@@ -73,6 +76,9 @@ def rounded(column: pa.Array) -> pa.Array:
     >>> rounded(pa.array(["1.23E+11", "2,5e+07", "12300000000", "1E5", None])).to_pylist()
     [True, True, False, False, None]
     """
+    signed = pc.match_substring(column, "+")
+    if not pc.any(signed).as_py():
+        return signed
     return pc.match_substring_regex(column, r"^[0-9]([.,][0-9]+)?[eE]\+[0-9]+$")
 
 

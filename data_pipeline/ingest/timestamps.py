@@ -144,33 +144,20 @@ def _local(parts: Mapping[str, pa.Array]) -> Any:
     return _moments(there, year, month, day, hour, minute, second, micro)
 
 
-_USUAL = np.frombuffer(b"0000-00-00 00:00:00", np.uint8)
-_DIGITS = np.flatnonzero(np.isin(_USUAL, ord("0")))
+_USUAL = "0000-00-00 00:00:00"
 
 
 def _usual_times(column: pa.Array) -> Any:
-    """What ``_local`` makes of ``YYYY-MM-DD HH:MM:SS``, read without a pattern; None where one is written otherwise."""
-    there = np.asarray(column.is_valid().to_numpy(zero_copy_only=False))
-    texts = column.drop_null().cast(pa.string())
-    if pc.all(pc.equal(pc.binary_length(texts), len(_USUAL))).as_py() is not True:
+    """What ``_local`` makes of ``YYYY-MM-DD HH:MM:SS``, read without a pattern; None where one is written otherwise, or
+    there is no such day or time of day."""
+    if pc.all(pc.equal(pc.binary_length(column), len(_USUAL))).as_py() is not True:
         return None
-    _, offsets, data = texts.buffers()
-    begin = int(np.frombuffer(offsets, np.int32, 1, texts.offset * 4)[0])
-    letters = np.frombuffer(data, np.uint8, len(texts) * len(_USUAL), begin).reshape(-1, len(_USUAL))
-    values = letters - _USUAL  # below zero wraps around
-    if values[:, _DIGITS].max() > 9 or np.delete(values, _DIGITS, axis=1).any():
+    try:
+        moments = np.asarray(column.cast(pa.timestamp("us")).to_numpy(zero_copy_only=False))
+    except pa.ArrowInvalid:
         return None
-
-    def number(*places: int) -> Any:
-        whole = np.zeros(len(there), np.int64)
-        whole[there] = sum(
-            values[:, place].astype(np.int64) * 10**power for power, place in enumerate(reversed(places))
-        )
-        return whole
-
-    parts = ((0, 1, 2, 3), (5, 6), (8, 9), (11, 12), (14, 15), (17, 18))
-    year, month, day, hour, minute, second = (number(*places) for places in parts)
-    return _moments(there, year, month, day, hour, minute, second, np.zeros(len(there), np.int64))
+    first, after = (np.datetime64(f"{year}-01-01", "us") for year in YEARS)
+    return np.where((moments >= first) & (moments < after), moments, np.datetime64("NaT", "us"))
 
 
 def _moments(

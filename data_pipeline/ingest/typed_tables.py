@@ -68,11 +68,12 @@ def map_typed(
 
 
 def type_rows(source: Source, table: SourceTable, rows: pa.RecordBatch) -> pa.RecordBatch:
-    """The typed rows of a batch of texts that has ``file`` and ``line``; declared columns that it lacks are null."""
+    """The typed rows of a batch of texts that has ``file`` and ``line``; declared columns that it lacks are null, and
+    texts that recur are dictionaries."""
     for column in table.columns:
         if column not in rows.schema.names:
             rows = rows.append_column(column, pa.nulls(rows.num_rows, pa.string()))
-    columns = {"file": rows.column("file").cast(pa.string()), "line": rows.column("line")}
+    columns = {"file": rows.column("file"), "line": rows.column("line")}
     for name in table.columns:
         columns |= _of_distinct(partial(_typed_column, source, table, name), rows.column(name))
     times = [name for name, kind in table.columns.items() if kind in ("date", "timestamp")]
@@ -105,9 +106,23 @@ def _of_distinct(function: Callable[[pa.Array], dict[str, pa.Array]], texts: pa.
         texts = texts.dictionary_encode()
     if 2 * len(texts.dictionary) > len(texts):
         return function(texts.cast(pa.string()))
-    columns = {name: one.take(texts.indices) for name, one in function(texts.dictionary).items()}
+    columns = {name: _at(texts.indices, one) for name, one in function(texts.dictionary).items()}
     flags = {name: pc.fill_null(one, False) for name, one in columns.items() if pa.types.is_boolean(one.type)}
     return columns | flags
+
+
+def _at(indices: pa.Array, values: pa.Array) -> pa.Array:
+    """The values at some indices; texts as a dictionary, in which no text is null."""
+    if not pa.types.is_string(values.type):
+        return values.take(indices)
+    if values.null_count:
+        indices = pc.if_else(values.is_valid().take(indices), indices, pa.scalar(None, indices.type))
+    return pa.DictionaryArray.from_arrays(indices, values)
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """A column with its texts themselves in place of a dictionary."""
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _typed_column(source: Source, table: SourceTable, name: str, column: pa.Array) -> dict[str, pa.Array]:
@@ -173,9 +188,9 @@ def _icd(table: SourceTable, columns: dict[str, pa.Array], n: int) -> dict[str, 
     if table.icd is None:
         return {"icd": pa.nulls(n, pa.string()), "miscoded": pa.repeat(False, n)}
     version = table.icd.version
-    versions = pa.repeat(version, n) if version.isdigit() else columns[version]
+    versions = pa.repeat(version, n) if version.isdigit() else plain(columns[version])
     codes = {
-        typed: parsing.icd_codes(columns[code], versions, table.icd.kind)
+        typed: parsing.icd_codes(plain(columns[code]), versions, table.icd.kind)
         for code, typed in table.icd.typed_names.items()
     }
     miscoded = [
