@@ -130,6 +130,7 @@ class _FileWriter:
                 compression="snappy",
                 store_schema=False,
                 use_dictionary=_recurring(group),
+                write_statistics=_ordered(group),
             )
         if len(group):
             self._writer.write_table(group, row_group_size=len(group))
@@ -163,6 +164,22 @@ def _recurring(rows: "pa.Table") -> list[str]:
 
 
 _SAMPLED = 1 << 12
+
+
+def _ordered(rows: "pa.Table") -> list[str]:
+    """The columns whose first values come in order: of no other does the range of a group exclude it from a search, and
+    to find the first and the last text of each column takes a quarter of the time of writing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plain = _decoded(rows.schema)
+    names = [f.name for f in plain if pa.types.is_primitive(f.type) or pa.types.is_string(f.type)]
+    sample = rows.slice(0, _SAMPLED).cast(plain).combine_chunks()
+    return [
+        name
+        for name in names
+        if pc.all(pc.less_equal(sample[name][:-1], sample[name][1:])).as_py() is not False
+    ]
 
 
 def discard(settings: Settings, dataset: str, table: str, files: Iterable[TableFile]) -> None:
