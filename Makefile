@@ -71,7 +71,7 @@ interop: interop-env ## run what needs other people's tools, each in an environm
 	@$(BIN)/pytest -v tests/interop
 	@echo "make interop: every test passed"
 
-check: setup ## format, lint, types and layers, in seconds
+check: setup ## format, lint, types and layers, in a minute
 	@$(BIN)/ruff format --check --quiet --output-format concise .
 	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/mypy

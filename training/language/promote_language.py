@@ -15,7 +15,6 @@ from training import evidence_files
 from training.language import language_gate
 from training.language.language_evidence import LanguageEvidence
 from training.promotion import gate, promotion
-from training.promotion_context import incumbent_in
 
 
 class Params(promotion.Decision):
@@ -80,14 +79,8 @@ def _incomplete(
         )
     if lacks := list(language_gate.lacking(evidence, policy)):
         return f"the evidence is not complete: {gate.sentence(lacks)}.", None
-    moves = [move for move in registry.history(settings, params.dataset) if move.sequence < params.sequence]
-    incumbent = incumbent_in(moves, params.model)
-    if incumbent != params.incumbent or evidence.incumbent != params.incumbent:
-        return (
-            f"{incumbent or 'no version'} is in production, and the evidence compares with "
-            f"{evidence.incumbent or 'no version'}; evaluate it again.",
-            None,
-        )
+    if problem := promotion.outdated(params, settings, evidence.incumbent):
+        return problem, None
     return "", evidence
 
 

@@ -272,21 +272,26 @@ def _incomplete(params: Params, settings: Settings) -> tuple[str, Evidence | Non
         )
     if lacks := list(staging.lacking(evidence, tasks.load(params.task).policy)):
         return f"the evidence is not complete: {gate.sentence(lacks)}.", None
+    compared = evidence.comparison.incumbent if evidence.comparison else None
+    if problem := outdated(params, settings, compared):
+        return problem, None
+    return "", evidence
+
+
+def outdated(params: Decision, settings: Settings, compared: ModelRef | None) -> str:
+    """What has changed in production since the evidence compared a version with ``compared``; empty if nothing."""
     moves = [m for m in registry.history(settings, params.dataset) if m.sequence < params.sequence]
     incumbent = incumbent_in(moves, params.model)
     if incumbent != params.incumbent:
         return (
-            f"{incumbent or 'no version'} is in production, not {params.incumbent or 'none'}; decide again.",
-            None,
+            f"{incumbent or 'no version'} is in production, not {params.incumbent or 'none'}; decide again."
         )
-    compared = evidence.comparison.incumbent if evidence.comparison else None
-    if compared != params.incumbent:
+    if compared != incumbent:
         return (
-            f"the evidence compares with {compared or 'no version'} while {params.incumbent or 'no version'} is in "
-            "production now; evaluate it again.",
-            None,
+            f"the evidence compares with {compared or 'no version'} while {incumbent or 'no version'} is in "
+            "production now; evaluate it again."
         )
-    return "", evidence
+    return ""
 
 
 def conclude(
