@@ -74,7 +74,6 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", type=sentence, metavar="QUESTION")
     parser.add_argument(
         "--index",
-        default="",
         metavar="NAME",
         help="which index (default: yours, else the project's own passages)",
     )
