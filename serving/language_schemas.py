@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from data_pipeline.retrieval import Citation
 from data_pipeline.safety import DISCLAIMER, LayerFinding, PatientContext, RiskLevel
 from mediscale.core.refs import Frozen
-from serving.schemas import NOTE_CHARACTERS, documented
+from serving.schemas import NOT_TEXT, NOTE_CHARACTERS, documented
 
 SafetyAction = Literal["unchanged", "preceded", "refused", "withheld", "unchecked"]
 """What the layers did to an answer: nothing; put a sentence before it; refused the question; kept a part or all of the
@@ -28,11 +28,13 @@ class StrictRequest(BaseModel):
 def _with_words(text: str) -> str:
     if not text.strip():
         raise ValueError("it is blank")
+    if NOT_TEXT.search(text):
+        raise ValueError("it holds characters that are not text; send what was written, as UTF-8")
     return text
 
 
 Written = Annotated[str, AfterValidator(_with_words)]
-"""A text that is not blank."""
+"""A text that is not blank, of characters that are text."""
 
 
 class AnalyzeRequest(StrictRequest):

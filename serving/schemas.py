@@ -35,6 +35,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 NOTE_CHARACTERS = 2**20
+NOT_TEXT = re.compile(r"[\x00-\x08\x0E-\x1F\x7F\uFFFD]")
+"""What bytes that are not text, or text in another encoding, turn into."""
 ADULT = (18.0, 120.0)
 """Ages, in years, that the models are made for."""
 

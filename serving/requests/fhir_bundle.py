@@ -116,6 +116,8 @@ def read(content: Resource, prediction_time: datetime | None = None) -> Bundle:
     where, patient = patients[0]
     names = {where, f"Patient/{patient.get('id')}"} - {"", "Patient/None"}
     unused: Counter[str] = Counter()
+    if pages := _further_pages(content):
+        unused["further pages of resources, which were not sent"] = pages
     facts, encounter = [*_noted(_demographics(patient), unused)], None
     latest, differing = datetime.min, _differing(resources)
     for number, (at, resource) in enumerate(resources):
@@ -151,6 +153,15 @@ def _resources(content: Resource) -> list[tuple[str, Resource]]:
         url = entry.get("fullUrl")
         resources.append((url if isinstance(url, str) else "", resource))
     return resources
+
+
+def _further_pages(content: Resource) -> int:
+    """How many of the searches that a bundle answers go on elsewhere."""
+    links = content.get("link")
+    return sum(
+        isinstance(link, dict) and link.get("relation") == "next"
+        for link in (links if isinstance(links, list) else [])
+    )
 
 
 def _reference(url: str, resource: Resource) -> str | None:

@@ -21,12 +21,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from mediscale.core.errors import InputError
-from serving.schemas import ADULT, MAIN_NAMES, NOTE_CHARACTERS, REQUEST, SCORES, is_plausible
+from serving.schemas import ADULT, MAIN_NAMES, NOT_TEXT, NOTE_CHARACTERS, REQUEST, SCORES, is_plausible
 
 Scalar = str | float | bool | None
 
-_NOT_TEXT = re.compile(r"[\x00-\x08\x0E-\x1F\x7F\uFFFD]")
-"""What bytes that are not text, or text in another encoding, turn into."""
 _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder(parse_int=float)
@@ -211,7 +209,7 @@ def _check_pressures(fields: Mapping[str, Any]) -> None:
 
 
 def _check_note(note: str) -> None:
-    if _NOT_TEXT.search(note):
+    if NOT_TEXT.search(note):
         raise InputError("clinical_note holds characters that are not text; send what was written, as UTF-8.")
     if not _LETTER_OR_DIGIT.search(note):
         raise InputError("clinical_note holds no letter or digit; leave it out, or send what was written.")

@@ -181,10 +181,12 @@ def _read_hook(body: bytes) -> Bundle | Patient:
     patient_id = context.get("patientId") if isinstance(context, dict) else None
     if hook.get("hook") != HOOK or not isinstance(patient_id, str) or not patient_id:
         raise InputError(f"The body must be a request of the hook {HOOK} with context.patientId.")
-    resources = list(_prefetched(prefetch)) if isinstance(prefetch, dict) else []
+    prefetch = prefetch if isinstance(prefetch, dict) else {}
+    resources = list(_prefetched(prefetch))
     if not any(one.get("resourceType") == "Patient" for one in resources):
         return Patient(patient_id, None)
-    bundle = fhir_bundle.read({"resourceType": "Bundle", "entry": [{"resource": one} for one in resources]})
+    entries = [{"resource": one} for one in resources]
+    bundle = fhir_bundle.read({"resourceType": "Bundle", "entry": entries, "link": list(_links(prefetch))})
     if bundle.patient != f"Patient/{patient_id}":
         raise InputError("The prefetched Patient is another one than context.patientId.")
     return bundle
@@ -201,6 +203,13 @@ def _prefetched(prefetch: dict[str, Any]) -> Iterator[dict[str, Any]]:
                     yield resource
         elif isinstance(content, dict):
             yield content
+
+
+def _links(prefetch: dict[str, Any]) -> Iterator[Any]:
+    """The links of search results, which say where they go on."""
+    for content in prefetch.values():
+        links = content.get("link") if isinstance(content, dict) else None
+        yield from links if isinstance(links, list) else []
 
 
 def _card(answer: Answer, risk: TaskRisk, unused: tuple[str, ...], base: str) -> dict[str, Any]:

@@ -446,6 +446,22 @@ def test_an_ehr_finds_the_service_and_gets_cards_with_reasons_and_a_link(
     assert client.get("/models/..%2F..%2Fsecret/1/card").status_code == 404
 
 
+def test_a_search_that_goes_on_elsewhere_is_said(client: TestClient) -> None:
+    """An EHR prefetches the first page alone; the values on the others are none that were not measured."""
+    more = {"link": [{"relation": "self", "url": "urn:1"}, {"relation": "next", "url": "urn:2"}]}
+    said = "1 further pages of resources, which were not sent"
+    assert said in fhir_bundle.read(bundle() | more).unused
+    searchset = {"resourceType": "Bundle", "type": "searchset"}
+    prefetch = {
+        "patient": PATIENT,
+        "encounters": {**searchset, "entry": [{"resource": ENCOUNTER}]},
+        "observations": {**searchset, **more, "entry": [{"resource": one} for one in OBSERVATIONS]},
+    }
+    cards = client.post(HOOK, json=hook(prefetch)).json()["cards"]
+    assert cards
+    assert all(said in card["detail"] for card in cards)
+
+
 def test_a_patient_without_a_risk_gets_a_card_that_says_why(client: TestClient) -> None:
     child = {"patient": {**PATIENT, "birthDate": "2140"}, "stay": ENCOUNTER}
     for content, said in ((hook(child), "younger"), (hook(patient="nobody"), "does not know this patient")):

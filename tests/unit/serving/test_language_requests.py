@@ -21,6 +21,8 @@ BLANK = {"role": "user", "content": " "}
     [
         (GenerateRequest, {"question": " \n"}, "question: it is blank."),
         (AnalyzeRequest, {"clinical_note": "\t"}, "clinical_note: it is blank."),
+        (AnalyzeRequest, {"clinical_note": "BP\0 120/80"}, "it holds characters that are not text"),
+        (GenerateRequest, {"question": "What is a str\ufffdke?"}, "it holds characters that are not text"),
         (
             FeedbackRequest,
             {"prediction_id": "w-1-1", "verdict": "wrong", "corrected_answer": " "},
