@@ -50,7 +50,8 @@ _FROM_A_TOWN = (
     rf"(?<!\w)(?:{_STATES}),?\s+{_ZIP}(?!\d)",
 )
 _STREET_IN_FULL = (
-    r"(?:Street|Avenue|Road|Lane|Boulevard|Terrace|Crescent|Highway|Parkway|Turnpike|STREET|AVENUE|ROAD|LANE)"
+    r"(?:Street|Avenue|Ave|Road|Rd|Lane|Ln|Boulevard|Blvd|Terrace|Crescent|Highway|Parkway|Turnpike|STREET|AVENUE|ROAD"
+    r"|LANE)"
 )
 _NUMBER_AND_PLACE = (
     rf"(?:,[ \t]+(?:[A-Z]{{1,2}}-)?\d{{4,5}}(?:[ \t]+{_CAPITAL}(?:[ -]{_CAPITAL}){{0,2}}(?!\w))?)?"
@@ -105,6 +106,13 @@ _SCHOOL = (
     rf"(?:{_CAPITAL}[ \t]+){{1,3}}(?:Elementary|Middle School|High School|School|Academy|University|College"
     r"|Preschool|Daycare|Church|Synagogue|Mosque|Parish)(?![ \t]+of\b)(?!\w)"
 )
+_HOSPITAL = (
+    r"(?i:(?<=\bat )|(?<=\bfrom )|(?<=\bto )|(?<=\bof ))(?!(?:Outside|Other|Outpatient|Home|Skilled|Community|Local"
+    r"|Long|General|Regional|The|Our|This|That|Emergency|State|City|County|Inpatient|Day|Acute|Psychiatric|Rehab\w*|Children"
+    r"|University|Teaching|Referring|Transferring|VA|OSH)\b)"
+    rf"(?:{_CAPITAL}[ \t]+){{1,3}}(?:Hospital|Medical Cent(?:er|re)|Infirmary|Nursing Home|Hospice)(?!\w)"
+)
+"""An institution by its name; ``Outside Hospital`` and its like have none."""
 _COORDINATES = (
     r"(?<![\w.])-?\d{1,2}\.\d{3,}[ \t]*°?[ \t]*(?:[NS]\b)?[,;]?[ \t]*(?:(?i:long?(?:itude)?)\b\.?:?[ \t]*)?"
     r"(?:(?<=[NS], )|(?<=[NS] )|(?<=: )|(?<=long )|(?<=lon )|(?<=\d{4}, )|(?<=\d{4},))"
@@ -115,7 +123,7 @@ ADDRESS = re.compile(
     rf"(?=\d)(?:{'|'.join(_FROM_A_HOUSE)})"
     rf"|(?<!\w)[pP](?i:\.?\s?o\.? box)\s+\d+{_REST}"
     rf"|(?=[-\d]){_COORDINATES}"
-    rf"|(?=[A-ZÀ-Þ])(?:{'|'.join([*_FROM_A_TOWN, _POSTCODE, *_NO_NUMBER, _SCHOOL])})"
+    rf"|(?=[A-ZÀ-Þ])(?:{'|'.join([*_FROM_A_TOWN, _POSTCODE, *_NO_NUMBER, _SCHOOL, _HOSPITAL])})"
     r"|(?<!\w)[zZ](?i:ip(?: ?code)?[:\s]+)(?P<zip>\d{5}(?:-\d{4})?)"
 )
 LIVES = re.compile(

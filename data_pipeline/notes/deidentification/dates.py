@@ -59,6 +59,14 @@ _PARTIAL = re.compile(
     rf"(?=\d)(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{DAY})(?![\w/%]|\.\d"
     rf"|[+]|-\d?/)"
 )
+_DAY_FIRST = re.compile(
+    rf"(?=[123])(?<=\s)(?P<day>1[3-9]|2\d|3[01])/(?P<month>{_NUMERIC})(?![\w/%]|\.\d|[+]|-\d?/)"
+)
+_ADMITTED = re.compile(
+    r"\b(?:admit(?:ted)?|admission|discharged?|transferred|seen|surgery|born|dated?|dob|died|fell)(?: on)?[:\s]+$",
+    re.IGNORECASE,
+)
+"""Words behind which even a number that is no month begins a date."""
 _TERSE = re.compile(
     rf"(?=\d)(?<![\w/.,-])(?:(?:{_NUMERIC}\.{DAY}|{DAY}\.{_NUMERIC})\.\d\d|1[0-2]\.{YEAR}|{YEAR}-1[0-2])"
     r"(?![\w/%-]|\.\d)"
@@ -117,6 +125,9 @@ def without_year(text: str) -> Iterator[Span]:
     for match in _PARTIAL.finditer(text):
         before, after = text[max(0, match.start() - 24) : match.start()], text[match.end() : match.end() + 24]
         if _is_day(match, before, after):
+            yield match.span()
+    for match in _DAY_FIRST.finditer(text):
+        if _ADMITTED.search(text, max(0, match.start() - 24), match.start()):
             yield match.span()
 
 

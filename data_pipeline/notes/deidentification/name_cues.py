@@ -261,6 +261,8 @@ class NameCues:
     def _in_capitals(self, _: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
         """``QUILLFEATHER, TESSA``; not ``ASTHMA, COPD``: a listed name and another, or two long words in no list."""
         words = [cue["name"], cue["other"]]
+        if not NOT_NAMES.isdisjoint(words):
+            return
         kinds = {self._kind(word) for word in words}
         listed = "name" in kinds and kinds <= {"name", "unknown", "either", "rare"}
         if listed or (kinds == {"unknown"} and all(len(word) > 4 and _VOWEL.search(word) for word in words)):

@@ -45,7 +45,9 @@ ROLE = (
     r"emergency contact|contact(?: person)?|guardian|informant|interpreter|translator|social worker"
     r"|case manager|nurse|rn|scribe|witness|"
     r"technologist|technician|operator|to|from|re|attn|mother|father|parent|spouse|wife|husband|son|daughter"
-    r"|sister|brother|partner|(?:electronically )?signed(?: electronically)?|(?:e-?)?signature"
+    r"|sister|brother|partner"
+    r"|(?:electronically )?signed(?: electronically)?|(?:e-?)?signature"
+    r"|(?:(?:note|signed|written|entered|completed|ordered) )?by"
 )
 LABEL = re.compile(
     rf"(?<!\w){caseless(ROLE)}(?:\(s\))?[ \t]*(?::|=|\bis\b|\bwas\b)[ \t]*(?:(?i:dr|mr|mrs"
@@ -114,7 +116,9 @@ RELATION = re.compile(
 DEGREE = re.compile(
     rf"(?<!\w)(?P<name>{PAIR}),?[ \t]+(?:M\.?D\b\.?|D\.?O\b\.?|R\.?N\b\.?|N\.?P\b\.?|P\.?A\.?-C\b"
     rf"|Ph\.?D\b\.?|LI?CSW\b|MSW\b|DPT\b|PharmD\b|Pharm\.D\.|MBBS\b"
-    r"|MBChB\b|F\.?A\.?C\.?[CSP]\b|CRNA\b|CNM\b|[AF]P?RN\b|FNP\b|LPN\b|CNA\b|EMT\b|DDS\b|DPM\b|MPH\b|BSN\b"
+    r"|MBChB\b|F\.?A\.?C\.?[CSP]\b|CRNA\b|CNM\b"
+    r"|OTR/L\b|CCC-SLP\b|R\.?Ph\.?\b|RDN?\b(?=,?[ \t]*(?:$|\n|\d|on\b|at\b))"
+    r"|[AF]P?RN\b|FNP\b|LPN\b|CNA\b|EMT\b|DDS\b|DPM\b|MPH\b|BSN\b"
     r"|MS[34]\b|PGY)"
 )
 WITH = re.compile(

@@ -53,6 +53,10 @@ _ITS_SIGNS = re.compile(rf"(?:{_TWO}[:-]){{3}}|::")
 _FOLDER = re.compile(
     r"(?:\\\\[\w.$-]+\\|\b[A-Za-z]:\\|(?<![\w/])/(?:home|Users|mnt|media|var|tmp)/)[^\s<>\"]+"
 )
+_FILE = re.compile(
+    r"(?<![\w./\\-])[A-Za-z][\w-]*+(?:\.[\w-]++)*?\.(?:dcm|docx?|pdf|jpe?g|png|tiff?|xlsx?|rtf|zip|csv)(?!\w)"
+)
+"""A file, which people name after whom it is about."""
 _ACCOUNT = re.compile(
     r"\b"
     + caseless(
@@ -71,6 +75,7 @@ def find(text: str) -> Iterator[Span]:
     yield from (match.span() for match in _URL.finditer(text))
     if _ITS_SIGNS.search(text):
         yield from (match.span() for match in _NETWORK.finditer(text))
+    yield from (match.span() for match in _FILE.finditer(text))
     if "/" in text or "\\" in text:
         yield from (match.span() for match in _FOLDER.finditer(text))
     if "@" in text or ":" in text or "=" in text:

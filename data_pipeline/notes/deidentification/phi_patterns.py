@@ -43,13 +43,14 @@ _AGE = re.compile(
     r"|woman|gentleman|lady)|yo[MF]\b)"
     r"|y?[ /]?[MF]\b(?![a-z])|(?i:(?:male|female|man|woman|gentleman|lady)\b)))"
     r"|(?=[aAtTdDpPlL])(?i:\b(?:age[ds]?|turned|turning|age(?:d)? of|age is|(?:died|deceased|passed away|lived)"
-    r" (?:at|to|until))[:\s]+)"
+    r" (?:at|to|until))[:=\s]+)"
     rf"(?P<after>(?:9\d|1[01]\d)\+?+|(?i:ninety){_ONES}|{_HUNDRED})(?!\.?\d|[%/]|{AMOUNT})"
     r"|(?=[\dnNoOhH])(?P<birthday>(?:9\d|1[01]\d)(?:st|nd|rd|th)|(?i:ninetieth|ninety[ -](?:first|second|third|fourth"
     r"|fifth|sixth|seventh|eighth|ninth)|(?:one )?hundredth"
     r"|(?:one )?hundred (?:and )?(?:first|second|third|fourth|fifth)))"
     r"(?=[ \t](?i:birthday|year of (?:life|age))\b)"
     r"|(?=[iI])(?i:\bin (?:his|her|their) )(?P<ordinal>(?:9\d|1[01]\d)(?:st|nd|rd|th))(?=[ \t]year\b)"
+    r"|(?=[bB])(?i:\bborn )(?P<ago>9\d|1[01]\d)(?=[ \t]years ago\b)"
     r"|(?=1)(?<![\d.,])(?P<months>1(?:0[89]|[1-3]\d|4[0-3])\d)(?=[ -]?(?:mo\b|months?\b))"
     r"|(?=[MF])(?<![\w/])[MF][ ]?/[ ]?(?P<by_sex>9\d|1[01]\d)(?![\w./%])"
     r"|(?=[iI])(?i:\bin (?:his|her|their) (?:early |mid |late |mid-)?)(?P<decade>(?i:nineties|90['’]?s))"
@@ -105,6 +106,7 @@ _RECORD = re.compile(
     r"|(?=[XYZ])(?<![\w-])[XYZ]-?\d{7}-?[A-Z](?![\w-])"  # NIE, of Spain
     r"|(?=[A-Z])(?<![\w-])[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z](?!\w)"  # codice fiscale, of Italy
     r"|(?=[A-Z])(?<![\w-])[A-Z]{2}\d\d(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?(?![\w-])"  # IBAN
+    r"|(?=[A-Z])(?<![\w/])[A-Z]{1,4}/\d{2,4}/\d{3,8}(?![\w/])"  # a reference, by its year
     r"|(?=\()(?:\(\d\d\)[A-Z0-9]{2,20}){2,6}(?!\w)"  # a device's identifier (UDI), with its serial number
     r"|(?=[A-Z])(?<!\w)[A-CEGHJ-PR-TW-Z]{2}(?: \d\d){3} [A-D](?!\w)"  # national insurance, of the United Kingdom
 )
@@ -181,6 +183,7 @@ _INNER = frozenset(
         "pager",
         "digits",
         "age",
+        "ago",
         "ordinal",
         "months",
         "by_sex",

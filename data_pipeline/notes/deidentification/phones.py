@@ -21,6 +21,7 @@ PHONE = re.compile(
     rf"|#)){{0,2}}[:#. \t]{{1,3}}(?P<labelled>\(?\d(?:[\s.()-]{{0,2}}\d){{6,12}}{_EXTENSION})(?![\d-])"
     r"|(?=[pPbBeE])(?i:\b(?:pager|beeper|pgr|pgy|ext(?:ension)?)\b\.?(?:\s*(?:is|at|no\.?"
     rf"|number))?)[:#\s]*(?P<pager>{_WITH_AREA}|\d{{3,7}}(?:[- ]\d{{2,4}}){{0,2}}|\d-\d{{3,4}})(?!\d|{AMOUNT})"
+    r"|(?<=[pP]h[ :])\d{4}[ -]\d{4}(?![\d.-])"
     r"|(?<=[pP]h: )[2-9]\d\d[. ]\d{4}(?!\d|[.-]\d)|(?<![\w-])[2-9]\d{2}-\d{4}(?![\d-])|(?<!\w)[pP]\d{5}(?!\d)"
 )
 

@@ -165,6 +165,10 @@ def test_a_date_in_words_moves_as_the_same_one_in_figures(
         ("in her 101st year; nonagenarian (93); aged 1128 months", ["101st", "93", "1128"]),
         ("M/96 with CHF; a 97 year-and-3-month-old", ["96", "97"]),
         ("teacher at Quillfeather Elementary, now at Wexcombe High School", ["Quillfeather", "Wexcombe"]),
+        ("Note by: Wexcombe-Huber F. (PGY2)\nQuillfeather RD 14:20", ["Wexcombe", "Huber", "Quillfeather"]),
+        ("seen at Mercy Hospital, apt on Wisteria Ln", ["Mercy", "Wisteria"]),
+        ("Ph 9555 0148; file wexcombe_ct.dcm; ref CM/2019/00412", ["0148", "wexcombe", "00412"]),
+        ("admitted 24/12, born 98 years ago; age=99", ["24/12", "98", "99"]),
         ("found at 42.3601 N, 71.0589 W; 42.36012, -71.05891", ["42.36", "71.05"]),
     ],
 )  # fmt: skip
@@ -183,6 +187,8 @@ def test_identifiers_in_rarer_writings_do_not_stay(text: str, gone: list[str]) -
         "Plate 3.5 mm, license renewed, last 4 glucose 180.",
         "IgG 1120, pH: 7.35 7.40, McBurney tender.",
         "In his 5th year of residency; M/56; aged 30 months.",
+        "A&Ox3, MAE, PERRLA, EOMI.",
+        "Transferred from Outside Hospital to Skilled Nursing Home; vision 20/13, ratio 24/12.",
         "le 12 mai; 5 mayo clinic scores; 4 mars rovers",
     ],
 )
