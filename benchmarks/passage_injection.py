@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/passage_injection.py [--data FOLDER] [--write]
 
-Instructions: our own development cases. Clean: sentences of the project's passages, of MedQuAD's answers (CC BY 4.0)
-and of MTSamples (CC0). Found are instructions in folds that did not train; false alarms are clean documents of those
-folds with a sentence above the threshold. Rules and model are counted together, as an index is made.
+Instructions: our own development cases. Clean: sentences of the project's passages, of MedQuAD's answers (CC BY 4.0),
+of MTSamples (CC0), and of what guidelines say of themselves and to the staff, written for this. Found are instructions
+in folds that did not train; false alarms are clean documents of those folds with a sentence above the threshold. Rules
+and model are counted together, as an index is made.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import gzip
 import json
 import random
 import zlib
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +30,13 @@ from data_pipeline.safety.layer import CheckedText
 from mediscale.core.settings import Settings
 
 DATA = Path("../shared/data")
-SENTENCE_FALSE_ALARMS = 0.001
-"""Share of clean sentences above the threshold, in folds that did not train."""
+SENTENCE_FALSE_ALARMS = 0.003
+"""Share of clean sentences above the threshold, in folds that did not train. With those about documents and staff among
+them, 0.001 finds 78 % of the instructions, and 0.003 finds 85 %."""
 FOLDS, SHORTEST = 5, 8
+_LINE = "line"
+ADMINISTRATION = Path(__file__).with_name("document_administration.txt")
+"""Sentences that speak to a reader, as instructions do: what a document replaces, who approved it, what staff does."""
 
 
 def main() -> None:
@@ -69,18 +75,28 @@ def main() -> None:
     )
     both = by_rule | by_model
     alarms = {rows[i][0] for i in range(first_clean, len(rows)) if both[i]}
-    figures = {
-        "instructions in passages found by rules, %": 100 * by_rule[labels == 1].mean(),
-        "instructions in passages found, %": 100 * both[labels == 1].mean(),
-        "clean documents with a false alarm, %": 100 * len(alarms) / len(clean),
-    }
-    print(f"{int(labels.sum())} instructions, {len(rows) - first_clean} sentences of {len(clean)} documents")
-    for what, value in figures.items():
-        print(f"figure: {what} = {value:.1f}")
+    print(
+        f"{int(labels.sum())} instructions, {len(rows) - first_clean} sentences of {len(clean)} documents and lines"
+    )
+    print(f"figure: instructions in passages found by rules, % = {100 * by_rule[labels == 1].mean():.1f}")
+    print(f"figure: instructions in passages found, % = {100 * both[labels == 1].mean():.1f}")
+    _print_alarms([name for name, _ in clean], alarms)
     if options.write:
         model = _model(vectors, labels)
         intercept = np.float32(model.intercept_[0] - threshold)
         np.savez(injected_passages.FILE, weights=model.coef_[0].astype(np.float32), intercept=intercept)
+
+
+def _print_alarms(names: Sequence[str], alarms: Set[str]) -> None:
+    """False alarms, those of lines about documents and staff apart."""
+    lines = {name for name in names if name.startswith(_LINE)}
+    documents = set(names) - lines
+    for what, clean in (
+        ("clean documents with a false alarm", documents),
+        ("lines about documents and staff with one", lines),
+    ):
+        print(f"{len(alarms & clean)} of {len(clean)}")
+        print(f"figure: {what}, % = {100 * len(alarms & clean) / len(clean):.1f}")
 
 
 def clean_documents(data: Path) -> list[tuple[str, str]]:
@@ -91,6 +107,8 @@ def clean_documents(data: Path) -> list[tuple[str, str]]:
     notes = sorted(set(transcriptions(data / "mtsamples" / "mtsamples.csv.gz").values()))
     for texts in (answers, notes):
         random.Random(0).shuffle(texts)
+    administration = ADMINISTRATION.read_text(encoding="utf-8").splitlines()
+    own += [(f"{_LINE} {i}", text) for i, text in enumerate(administration)]
     own += [(f"answer {i}", text[:900]) for i, text in enumerate(answers[:150])]
     return own + [(f"note {i}", text[:900]) for i, text in enumerate(notes[:60])]
 
