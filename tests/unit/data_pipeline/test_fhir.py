@@ -52,6 +52,9 @@ def test_a_drug_is_named_in_its_request_or_in_the_medication_that_it_refers_to(
     }
 
 
+TURNED = {"url": "urn:not-done", "valueBoolean": True}
+
+
 def observed(number: int, **said: Any) -> dict[str, Any]:
     """Potassium of 4, or what is said instead."""
     return {
@@ -67,7 +70,7 @@ def observed(number: int, **said: Any) -> dict[str, Any]:
 
 
 def test_what_a_resource_says_did_not_happen_is_no_event(tmp_path: Path, settings: Settings) -> None:
-    """A status, a prohibition or a comparator turns a resource's meaning round."""
+    """A status, a prohibition, a comparator, a focus or a modifier turns a resource's meaning round."""
 
     def stay(name: str, day: int, **said: Any) -> dict[str, Any]:
         period = {"start": f"2024-0{day}-01T08:00:00Z", "end": f"2024-0{day}-05T08:00:00Z"}
@@ -109,18 +112,33 @@ def test_what_a_resource_says_did_not_happen_is_no_event(tmp_path: Path, setting
             stay("e2", 5, status="cancelled"),
             stay("e3", 7, status="entered-in-error"),
             stay("e4", 9, status="planned"),
+            stay("e5", 6, status="finished", modifierExtension=[TURNED]),
         ],
         "Observation": [
             observed(1),
             observed(2, valueQuantity={"value": 10, "comparator": "<", "code": "mmol/L"}),
             observed(3, status="unknown"),
+            observed(4, dataAbsentReason={"coding": [{"code": "error"}]}),
+            observed(5, focus=[{"reference": "Patient/unborn"}]),
+            observed(6, focus=[{"display": "donor"}]),
+            observed(7, modifierExtension=[TURNED]),
+            observed(8, focus=[{"reference": "Patient/p1"}], valueQuantity={"value": 5, "code": "mmol/L"}),
         ],
         "MedicationRequest": [
             request(1, doNotPerform=True, **drug),
             request(2, **{**drug, "status": "cancelled"}),
+            request(3, modifierExtension=[TURNED], **drug),
         ],
-        "Procedure": [done("11", "completed"), done("12", "not-done")],
-        "Condition": [stated("21", "confirmed"), stated("22", "refuted")],
+        "Procedure": [
+            done("11", "completed"),
+            done("12", "not-done"),
+            {**done("13", "completed"), "modifierExtension": [TURNED]},
+        ],
+        "Condition": [
+            stated("21", "confirmed"),
+            stated("22", "refuted"),
+            {**stated("23", "confirmed"), "modifierExtension": [TURNED]},
+        ],
     }
     for name, records in files.items():
         (tmp_path / f"{name}.ndjson").write_text("\n".join(json.dumps(one) for one in records))
@@ -131,6 +149,7 @@ def test_what_a_resource_says_did_not_happen_is_no_event(tmp_path: Path, setting
         ("HOSPITAL_ADMISSION//EMERGENCY", None),
         ("HOSPITAL_DISCHARGE//FACILITY", None),
         ("LOINC//2823-3", 4),
+        ("LOINC//2823-3", 5),
         ("SNOMED//11", None),
         ("SNOMED//21", None),
     }
