@@ -81,8 +81,7 @@ _SCORE_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _SCORE_AFTER = re.compile(
-    r"\s*(?:quadrants?|limbs?|leads?|vessels?|segments?|ports?|attempts?|sessions?|questions?"
-    r"|systolic|diastolic|holosystolic|ejection|murmur|strength|pain|scale|in (?:severity|intensity"
+    r"\s*(?:systolic|diastolic|holosystolic|ejection|murmur|strength|pain|scale|in (?:severity|intensity"
     r"|strength|all|the|bilateral|upper|lower)|"
     r"tab|cup|ns\b|bottles?|sets?|blood|cultures?|sirs|criteria|pulses?|reflexes|weeks?|days?|hours?|h\b|mg"
     r"|ml|inch|cm|mm|of\b|points?|"
@@ -90,19 +89,24 @@ _SCORE_AFTER = re.compile(
     r"|patients|stud|with (?:rest|activity))",
     re.IGNORECASE,
 )
+_PARTS_AFTER = re.compile(
+    r"\s*(?:quadrants|limbs|leads|vessels|segments|ports|attempts|sessions|questions)\b", re.IGNORECASE
+)
+"""What of several some are: ``3/4 quadrants``. Unlike a score it may follow a date: ``on 3/14 leads were drawn``."""
 _HEADING = re.compile(r"(?:^|[.;\n])\s*$")
 _DATED = re.compile(
     r"\b(?:on|dated?|since|note|birth|dob|date|seen|comparison|through|until)\s*:?\s*$", re.IGNORECASE
 )
-_DAY_BEFORE = re.compile(
-    r"(?:\b(?:on|since|from|until|till|through|thru|between|by|dated?|seen|admit(?:ted)?|admission"
+_DAY_WORDS = (
+    r"on|since|from|until|till|through|thru|between|by|dated?|seen|admit(?:ted)?|admission"
     r"|discharged?|d/c(?:'?d)?|dob|born|"
     r"comparison|compared (?:to|with)|note|ending|starting|started|due|last|lmp|labs?|ct|mri|cxr|x-?ray|echo"
-    r"|tte|ekg|ecg|and|to|adm|dos|"
+    r"|tte|ekg|ecg|adm|dos|"
     r"performed|obtained|drawn|follow-?up|appointment|visit|surgery|procedure|signed|dictated|as of|week of"
-    r"|prior|(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:day)?\.?,?)|[(\[:;-])\s*$",
-    re.IGNORECASE,
+    r"|prior|(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:day)?\.?,?"
 )
+_DAY_WORD_BEFORE = re.compile(rf"\b(?:{_DAY_WORDS})\s*$", re.IGNORECASE)
+_DAY_BEFORE = re.compile(rf"(?:\b(?:{_DAY_WORDS}|and|to)|[(\[:;-])\s*$", re.IGNORECASE)
 _DAY_AFTER = re.compile(
     rf"\s*;|\s*(?:to|through|thru|until|till|-|–)\s*(?:{_NUMERIC}/{DAY}|{YEAR}-|{DAY} {MONTH}"
     rf"|{MONTH} \d)(?!\d)",
@@ -134,7 +138,7 @@ def without_year(text: str) -> Iterator[Span]:
 def expected(text: str) -> Iterator[Span]:
     """Dates that count only after a word such as ``on``; elsewhere they are a section, a decimal or a span of years."""
     for match in _TERSE.finditer(text):
-        cue = _DATED if match.group().count(".") < 2 else _DAY_BEFORE
+        cue = _DATED if match.group().count(".") < 2 else _DAY_WORD_BEFORE
         if cue.search(text, max(0, match.start() - 24), match.start()):
             yield match.span()
 
@@ -148,6 +152,8 @@ def _is_day(match: re.Match[str], before: str, after: str) -> bool:
         return True
     if _HEADING.search(before) and after[:1] == ":":
         return True
+    if _PARTS_AFTER.match(after) and not _DAY_WORD_BEFORE.search(before):
+        return day > 12
     if _DAY_BEFORE.search(before) or _DAY_AFTER.match(after):
         return True
     if _SCORE_BEFORE.search(before):

@@ -145,10 +145,10 @@ class NameCues:
             yield PhiSpan("name", *match.span())
 
     def _in_small(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
-        """``quillfeather tessa is a 56 y/o``; not ``pleasant lady is a 56 y/o``."""
+        """``quillfeather tessa is a 56 y/o``; not ``pleasant lady is a 56 y/o`` or ``nulliparous woman 34 yo``."""
         spans = [match.span() for match in _LETTERS.finditer(text, *cue.span("name"))]
         kinds = {self._kind(text[a:b]) for a, b in spans}
-        if kinds & {"name", "unknown"} and kinds <= PERSONAL:
+        if kinds <= PERSONAL and ("name" in kinds or kinds == {"unknown"}):
             yield from (PhiSpan("name", *span) for span in spans)
 
     def _lower_subject(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:

@@ -32,7 +32,7 @@ _PIECE, _ANOTHER_PIECE = re.compile(r"(?<![\w-])[\w-]++"), re.compile(r"['’][\
 _SAID_OF = re.compile(
     rf"(?:['’]s|[ \t](?:is|was))[ \t](?:(?:now|already|almost|nearly|just)[ \t])?{SAID_AGE}"
 )
-_BROKEN = re.compile(r"-[ \t]*\n[ \t]*[a-zß-ÿ]+(?!\w)")
+_BROKEN = re.compile(r"-[ \t]*\n[ \t]*(?P<rest>[a-zß-ÿ]+)(?!\w)")
 """The rest of a name that is broken up at the end of a line."""
 _AFTER_LETTER = re.compile(r"[-/]?\d")
 
@@ -52,7 +52,7 @@ class NameDetector:
         """
         self._lower_case_words = sorted({word for text in texts for word in _LOWER_CASE_WORD.findall(text)})
         first_pass = [
-            add_non_overlapping(spans, _whole(text, _merged(self._in_context(text))))
+            add_non_overlapping(spans, self._whole(text, _merged(self._in_context(text))))
             for text, spans in zip(texts, patterns, strict=True)
         ]
         repeats = self._repeated_names(texts, first_pass)
@@ -72,6 +72,16 @@ class NameDetector:
         yield from (span for span in self._alone(text, search.matches(RUNS)) if span.start not in genera)
         if not text.isascii():
             yield from (PhiSpan("name", *match.span()) for match in ANOTHER_SCRIPT.finditer(text))
+
+    def _whole(self, text: str, spans: Iterable[PhiSpan]) -> Iterator[PhiSpan]:
+        """The names with their rest on the next line, where a hyphen ends theirs: ``Kettle-`` and ``burn``.
+
+        A drug or a common word there is a line of its own.
+        """
+        for span in spans:
+            broken = _BROKEN.match(text, span.end)
+            rest = broken and self._kind(broken["rest"]) in ("name", "either", "unknown")
+            yield PhiSpan(span.kind, span.start, broken.end()) if broken and rest else span
 
     def _is_species(self, match: re.Match[str]) -> bool:
         """Whether a small word after a capitalised one is a species, so that the word before it is a genus."""
@@ -219,13 +229,6 @@ def _ages(text: str, spans: Iterable[PhiSpan]) -> Iterator[PhiSpan]:
     for span in spans:
         if span.kind == "name" and (match := _SAID_OF.match(text, span.end)):
             yield PhiSpan("age", *match.span("said"))
-
-
-def _whole(text: str, spans: Iterable[PhiSpan]) -> Iterator[PhiSpan]:
-    """The names with their rest on the next line, where a hyphen ends theirs."""
-    for span in spans:
-        rest = _BROKEN.match(text, span.end)
-        yield PhiSpan(span.kind, span.start, rest.end()) if rest else span
 
 
 def _merged(spans: Iterable[PhiSpan]) -> list[PhiSpan]:

@@ -24,7 +24,7 @@ TITLE = re.compile(
     r"(?<!\w)(?:(?i:dr|drs|mr|mrs|ms|mx|messrs|mme|prof|rev|fr|sr)\b\.?|(?i:doctor|professor|miss|mister"
     r"|nurse|sister|father|reverend|rabbi"
     r"|pastor|chaplain|attorney|judge|officer|captain|sgt|lt|col|senator|governor|congress(?:man|woman)|councill?or"
-    r"|ambassador|mayor|detective|deputy|sheriff|constable|inspector|warden|trooper|paramedic|firefighter|sheikh?"
+    r"|ambassador|mayor|detective|deputy|sheriff|constable|inspector|warden|trooper|sheikh?"
     r"|monsignor|archbishop)\b)[ \t]*\n?"
     rf"(?!(?i:drs?|mrs?|ms|prof)\b)(?P<name>{PAIR})"
 )
@@ -68,19 +68,20 @@ SPELLED = re.compile(
 NICKNAME = re.compile(
     r"(?<!\w)"
     + caseless(
-        r"goes by|go by|(?:likes|prefers|wants|asks) to be called|answers to|nicknamed?(?: is| was|:)?"
-        r"|initials?(?: are| is|:)?"
+        r"goes by|go by|(?:likes|prefers|wants|asks) to be called|answers to(?= the n)|nicknamed?(?: is| was|:)?"
+        r"|initials(?: are|:)?"
     )
     + rf"(?: the (?:nick)?name(?: of)?)?[ \t]+[\"'“‘]?(?P<name>{NAME})"
 )
 """What somebody is called, which may be a word of any kind."""
 INITIAL_SUBJECT = re.compile(
-    rf"(?<![\w.])(?P<name>(?:[{_UPPER}]\.[ ]?){{2,4}})(?=[ \t]*(?:is|was)[ \t]+(?:an?|the)[ \t])"
+    rf"(?<![\w.])(?P<name>(?:[{_UPPER}]\.[ ]?){{2,4}})(?=[ \t]*(?:is|was)[ \t]+an?[ \t]+"
+    r"(?:[a-z-]+[ \t]+){0,2}\d{1,3}[ -]?(?:y|[MF]\b))"
 )
-"""``J.R.W. is a 67-year-old``: a patient by initials alone."""
+"""``J.R.W. is a 67-year-old``: a patient by initials alone; ``the E.R. was a busy place`` is none."""
 LOWER_DESCRIBED = re.compile(
     r"(?:^|[\n.;:])[ \t]*(?P<name>[a-z][a-z'’-]{2,}[ \t]+[a-z][a-z'’-]{2,})(?=,?[ \t]+(?:(?:is|was)[ \t]+)?"
-    r"(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b|years?\b))"
+    r"(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|years?[ -]old\b))"
 )
 """``quillfeather tessa is a 56 y/o``, in a note without capitals."""
 BY = re.compile(
@@ -117,7 +118,7 @@ DEGREE = re.compile(
     rf"(?<!\w)(?P<name>{PAIR}),?[ \t]+(?:M\.?D\b\.?|D\.?O\b\.?|R\.?N\b\.?|N\.?P\b\.?|P\.?A\.?-C\b"
     rf"|Ph\.?D\b\.?|LI?CSW\b|MSW\b|DPT\b|PharmD\b|Pharm\.D\.|MBBS\b"
     r"|MBChB\b|F\.?A\.?C\.?[CSP]\b|CRNA\b|CNM\b"
-    r"|OTR/L\b|CCC-SLP\b|R\.?Ph\.?\b|RDN?\b(?=,?[ \t]*(?:$|\n|\d|on\b|at\b))"
+    r"|OTR/L\b|CCC-SLP\b|R\.?Ph\.?\b|RDN\b|RD\b(?=,?[ \t]*\d{1,2}:?\d\d)"
     r"|[AF]P?RN\b|FNP\b|LPN\b|CNA\b|EMT\b|DDS\b|DPM\b|MPH\b|BSN\b"
     r"|MS[34]\b|PGY)"
 )

@@ -61,11 +61,13 @@ _ACCOUNT = re.compile(
     r"\b"
     + caseless(
         r"instagram|insta|facebook|twitter|tiktok|snapchat|skype|whatsapp|linkedin|telegram|venmo|handle|user ?name"
-        r"|log ?in|screen name|ig"
+        r"|log ?in|screen name"
     )
     + r"(?:[ \t]*(?i:handle|name|id|is|as|live))?[ \t]*[:=]?[ \t]*@?(?<=[@:=])[ \t]*"
     r"(?P<account>(?=[\w.-]*[A-Za-z_])[\w.-]*\w)"
 )
+_BY_INITIALS = re.compile(r"\bIG[ \t]*[:=][ \t]*@?(?P<account>[A-Za-z][^\W_]*+[._][\w.]*\w)")
+"""``IG: wex.k50`` is an account of Instagram, ``IG: negative`` an immunoglobulin."""
 _HANDLE = re.compile(r"(?<![\w@.])@(?P<account>[A-Za-z]++\d*[_.]?(?<=[\d_.])\w++)(?![\w@])")
 """The name of an account in letters alone is looked for after the name of a service: ``@bedside`` is none."""
 
@@ -79,6 +81,7 @@ def find(text: str) -> Iterator[Span]:
     if "/" in text or "\\" in text:
         yield from (match.span() for match in _FOLDER.finditer(text))
     if "@" in text or ":" in text or "=" in text:
-        yield from (match.span("account") for match in _ACCOUNT.finditer(text))
+        for pattern in (_ACCOUNT, _BY_INITIALS):
+            yield from (match.span("account") for match in pattern.finditer(text))
     if "@" in text:
         yield from (match.span("account") for match in _HANDLE.finditer(text))

@@ -67,7 +67,7 @@ _LABELLED = re.compile(
     r"\b(?P<label>"
     + caseless(
         r"room|rm|mrn?(?!\d)|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case"
-        r"|encounter|badge|inmate|prisoner|booking|aadhaar|pesel|personnummer|dni|nif|itin|dl(?=\s*(?:#|no\b))"
+        r"|encounter|badge|inmate|prisoner|booking|aadhaar|pesel|personnummer|itin|dl(?=\s*(?:#|no\b))"
         r"|visit|accession|csn|fin|har|"
         r"(?:patient|pt|hosp(?:ital)?|clinic|member|subscriber|group|insurance|health plan|medicare|medicaid"
         r"|employee|device|national|job|"
@@ -91,12 +91,16 @@ _MIXED = frozenset({"plate", "license", "licence", "room", "rm"})
 _LETTER = re.compile(r"[A-Za-z-]")
 _NUMBERED = re.compile(r"no\b|num|id\b|#", re.IGNORECASE)
 _IS_YEAR, _IS_AMOUNT = re.compile(YEAR), re.compile(AMOUNT)
+_MONTH_AND_DAY, _DAY_AND_MONTH = (
+    r"(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
+    r"(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])",
+)
 _RECORD = re.compile(
     r"(?=\d)(?:(?<![\w.,/-])\d{3}-\d{2}-\d{4}(?![\w-])"
     r"|(?<![\w.,/-])\d{2,4}-\d{2}-\d{2}(?![\w-])"
     r"|(?<![\w.,/$-])\d{7,24}(?![\w.]?\d|[\w%])"
-    r"|(?<![\w.,/$-])(?:\d{4}[ -]){3}\d{4}(?![\w-]|[.,]\d)"  # a card for payments
-    r"|(?<![\w.,/$-])\d{6}[-+]\d{4}(?![\w-])"  # by the day of birth, as in Sweden and Denmark
+    r"|(?<![\w.,/$-])[3-6]\d{3}(?:[ -]\d{4}){3}(?![\w-]|[.,]\d)"  # a card for payments; "0800 1200 1600 2000" are hours
+    rf"|(?<![\w.,/$-])(?:\d\d{_MONTH_AND_DAY}|{_DAY_AND_MONTH}\d\d)[-+]\d{{4}}(?![\w-])"  # Sweden, Denmark: born then
     r"|(?<![\w.,/$-])756\.\d{4}\.\d{4}\.\d\d(?![\w-])"  # AHV, of Switzerland
     r"|(?<![\w.,/$-])[12] \d\d (?:0[1-9]|1[0-2]) \d[\dAB] \d{3} \d{3}(?: \d\d)?(?![\w-])"  # NIR, of France
     r"|(?<![\w.,/$-])(?:\d{17}[Xx]|\d{8}-?[A-HJ-NP-TV-Z])(?![\w-]))"  # of China; DNI, of Spain
@@ -105,7 +109,8 @@ _RECORD = re.compile(
     r"|(?=\d)(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d{2}(?![\w-])"  # CPF, of Brazil
     r"|(?=[XYZ])(?<![\w-])[XYZ]-?\d{7}-?[A-Z](?![\w-])"  # NIE, of Spain
     r"|(?=[A-Z])(?<![\w-])[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z](?!\w)"  # codice fiscale, of Italy
-    r"|(?=[A-Z])(?<![\w-])[A-Z]{2}\d\d(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?(?![\w-])"  # IBAN
+    r"|(?=[A-Z])(?<![\w-])[A-Z]{2}(?=(?:[A-Z ]{0,7}\d){10})\d\d(?: ?[A-Z0-9]{4}){3,7}"
+    r"(?: ?[A-Z0-9]{1,3})?(?![\w-])"  # IBAN, of ten digits at least
     r"|(?=[A-Z])(?<![\w/])[A-Z]{1,4}/\d{2,4}/\d{3,8}(?![\w/])"  # a reference, by its year
     r"|(?=\()(?:\(\d\d\)[A-Z0-9]{2,20}){2,6}(?!\w)"  # a device's identifier (UDI), with its serial number
     r"|(?=[A-Z])(?<!\w)[A-CEGHJ-PR-TW-Z]{2}(?: \d\d){3} [A-D](?!\w)"  # national insurance, of the United Kingdom
@@ -115,7 +120,7 @@ _RECORD = re.compile(
 _LAST_DIGITS = re.compile(
     r"(?i:\b(?:last (?:four|4)|ending (?:in|with))(?: digits)?(?: (?:of|is|are|in))?(?: (?:the|her|his))?"
     r"(?: (?:ssn|ss#|social(?: security)?(?: number)?|card|account|phone))?(?: (?:is|are))?[ \t:#]+)"
-    r"(?P<digits>\d{4})(?!\w)"
+    rf"(?P<digits>\d{{4}})(?!\w|{AMOUNT})"
 )
 """The end of a number that is left out: ``SSN last four 7730``."""
 

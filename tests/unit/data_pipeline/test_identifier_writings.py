@@ -169,11 +169,17 @@ def test_a_date_in_words_moves_as_the_same_one_in_figures(
         ("seen at Mercy Hospital, apt on Wisteria Ln", ["Mercy", "Wisteria"]),
         ("Ph 9555 0148; file wexcombe_ct.dcm; ref CM/2019/00412", ["0148", "wexcombe", "00412"]),
         ("admitted 24/12, born 98 years ago; age=99", ["24/12", "98", "99"]),
+        ("On 3/14 leads were drawn, on 12/4 limb saved, 3/12 port placed", ["3/14", "12/4", "3/12"]),
+        ("s/p 10/24 leads extraction; seen 3/12: session; IG @wex_50", ["10/24", "3/12", "wex"]),
         ("found at 42.3601 N, 71.0589 W; 42.36012, -71.05891", ["42.36", "71.05"]),
     ],
 )  # fmt: skip
 def test_identifiers_in_rarer_writings_do_not_stay(text: str, gone: list[str]) -> None:
     assert [part for part in gone if part in cleaned(text)] == []
+
+
+def test_a_drug_below_a_name_that_ends_in_a_hyphen_stays() -> None:
+    assert cleaned("PCP: Wexcombe-\nmetformin 500 mg daily").endswith("-\nmetformin 500 mg daily")
 
 
 @pytest.mark.parametrize(
@@ -190,6 +196,14 @@ def test_identifiers_in_rarer_writings_do_not_stay(text: str, gone: list[str]) -
         "A&Ox3, MAE, PERRLA, EOMI.",
         "Transferred from Outside Hospital to Skilled Nursing Home; vision 20/13, ratio 24/12.",
         "le 12 mai; 5 mayo clinic scores; 4 mars rovers",
+        "Initial Troponin negative. INITIAL GLUCOSE 400. Initial: Intubated.",
+        "Paramedic Aspirin 325, paramedic GCS 15. Answers to Questions.",
+        "The E.R. was a busy place, G.I. is the consultant, I.V. was the route.",
+        "IG: negative. Serum Ig: pending. NIF 120, DNI 12345.",
+        "Given at 0800 1200 1600 2000; UOP 1500 1750 2000 1800; CFU 100000-1000.",
+        "CN12 WITH GOOD TONE THAT WAS; ending with 1200 mg; see (1.2.34) and 2.1.10.",
+        "psoriasis guttate 30 years; nulliparous woman 34 yo.",
+        "Bullous RD on exam. Consult RD at bedside.",
     ],
 )
 def test_clinical_writings_that_look_like_them_stay(text: str) -> None:
