@@ -24,7 +24,6 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import Context
 from mediscale.core.tables import BRONZE, LANDED_FILES
 from mediscale.storage import calls, duckdb_tables, lake
-from mediscale.storage.duckdb_tables import quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -267,12 +266,13 @@ def _equal_rows(was: "pa.Table", here: "pa.Table") -> "tuple[pa.Array, pa.Array]
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    columns = ", ".join(map(quoted, here.column_names))
-    hashed = f"select row_number, hash({columns}) as content"
+    columns = [f"column_{i}" for i in range(len(here.column_names))]  # a list's own may be called row_number
+    hashed = f"select row_number, hash({', '.join(columns)}) as content"
     twin = "row_number() over (partition by content order by row_number) as twin"
     with duckdb_tables.session() as database:
         for name, rows in (("was", was), ("here", here)):
-            database.register(name, rows.append_column("row_number", pa.array(np.arange(len(rows)))))
+            numbers = pa.array(np.arange(len(rows)))
+            database.register(name, rows.rename_columns(columns).append_column("row_number", numbers))
         pairs = database.sql(
             f"with old as (select *, {twin} from ({hashed} from was)), "
             f"new as (select *, {twin} from ({hashed} from here)) "

@@ -348,24 +348,29 @@ def test_random_nights_leave_what_was_known_as_it_was_and_end_where_a_rebuild_do
 
 
 def test_rows_of_two_lists_are_compared_one_by_one() -> None:
-    """Each row has one counterpart at most, null is null, and of equal rows none is new where as many were there."""
+    """Each row has one counterpart at most, null is null, and of equal rows none is new where as many were there.
+
+    The list's own column is called as the rows' number is.
+    """
     drawn = random.Random(3)
     for _ in range(30):
         was, here = (
             [
-                {"file": drawn.choice("ab"), "word": drawn.choice(["x", "", None])}
+                {"file": drawn.choice("ab"), "row_number": drawn.choice(["x", "", None])}
                 for _ in range(drawn.randrange(9))
             ]
             for _ in range(2)
         )
         added, gone, moved = landing._compare(numbered(was), numbered(here))
-        rows = (Counter((row["file"], row["word"]) for row in each) for each in (was, here))
+        rows = (Counter((row["file"], row["row_number"]) for row in each) for each in (was, here))
         before, now = rows
         assert (
-            Counter(zip(*(added[name].to_pylist() for name in ("file", "word")), strict=True)) == now - before
+            Counter(zip(*(added[name].to_pylist() for name in ("file", "row_number")), strict=True))
+            == now - before
         )
         assert (
-            Counter(zip(*(gone[name].to_pylist() for name in ("file", "word")), strict=True)) == before - now
+            Counter(zip(*(gone[name].to_pylist() for name in ("file", "row_number")), strict=True))
+            == before - now
         )
         for row in moved.to_pylist():
             assert was[row["line"]] == here[row["new_line"]]
@@ -375,5 +380,5 @@ def test_rows_of_two_lists_are_compared_one_by_one() -> None:
 
 
 def numbered(rows: list[dict[str, str | None]]) -> pa.Table:
-    schema = pa.schema([("file", pa.string()), ("line", pa.int64()), ("word", pa.string())])
+    schema = pa.schema([("file", pa.string()), ("line", pa.int64()), ("row_number", pa.string())])
     return pa.Table.from_pylist([{**row, "line": line} for line, row in enumerate(rows)], schema)
