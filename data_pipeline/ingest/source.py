@@ -64,6 +64,12 @@ from mediscale.core.refs import Frozen
 
 FOLDER = Path(__file__).parent / "sources"
 
+_CHANGING = re.compile(
+    r"\b(?:now|randn?|random|uuid|curdate|row_number|monotonically_increasing_id|current_[a-z]+|localtimestamp)\s*\("
+    r"|\bcurrent_(?:date|time|timestamp)\b",
+    re.IGNORECASE,
+)
+"""Functions of Spark whose value is not that of the row: the same extract would give other events."""
 ORIGIN = "timestamp_ntz'2000-01-01 00:00:00'"
 """What ``{origin}`` stands for in a source without a calendar."""
 
@@ -71,8 +77,8 @@ ORIGIN = "timestamp_ntz'2000-01-01 00:00:00'"
 class Assumption(Frozen):
     """A delay that the extract does not record; the evidence of every model trained on the source quotes it."""
 
-    interval: str = Field(pattern=r"^\d+ (minute|hour|day)s?$")
-    because: str
+    interval: str = Field(pattern=r"^[0-9]{1,5} (minute|hour|day)s?$")
+    because: str = Field(min_length=1)
 
 
 class Subjects(Frozen):
@@ -213,6 +219,19 @@ class Source(Frozen):
             )
 
     @model_validator(mode="after")
+    def _items_are_listed_once(self) -> Self:
+        concept_of: dict[str, str] = {}
+        for concept, measures in self.concepts.items():
+            for measure in measures:
+                if len({unit.strip().lower() for unit in measure.units}) < len(measure.units):
+                    raise ValueError(f"{concept} has two conversions of one unit, whatever the case")
+                for item in measure.items:
+                    if other := concept_of.get(item.strip().lower()):
+                        raise ValueError(f"the item {item} of {concept} is listed before, under {other}")
+                    concept_of[item.strip().lower()] = concept
+        return self
+
+    @model_validator(mode="after")
     def _placeholders_exist(self) -> Self:
         expressions = " ".join(
             str(value)
@@ -221,6 +240,16 @@ class Source(Frozen):
             for value in part.model_dump(exclude={"facts", "note"}).values()
         )
         expressions += " ".join(map(str, self.visits.model_dump().values()))
+        conversions = " ".join(
+            conversion
+            for measures in self.concepts.values()
+            for measure in measures
+            for conversion in measure.units.values()
+        )
+        if changing := _CHANGING.search(f"{expressions} {conversions}"):
+            raise ValueError(
+                f"an expression uses {changing[0].strip(' (')}, which says something else each time; use columns alone"
+            )
         if unknown := set(re.findall(r"\{([a-z_]+)\}", expressions)) - self.intervals.keys():
             raise ValueError(
                 f"expressions use {{{'}, {'.join(sorted(unknown))}}}, which assumptions do not declare"
@@ -332,7 +361,8 @@ def _sentence(error: ValidationError | yaml.YAMLError, text: str) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(map(str, first["loc"])) or "the file"
     line = declaration_files.line_of(text, first["loc"])
-    return f"line {line}, {where}: {first['msg'].removeprefix('Value error, ').lower()}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"line {line}, {where}: {said[:1].lower()}{said[1:]}"
 
 
 SourceName = Annotated[str, Declaration(load)]

@@ -33,12 +33,19 @@ class Csv(Frozen):
     decimal: Literal[".", ","] = "."
     """What stands before a number's fraction; with a comma, what has a point is no number."""
 
+    @model_validator(mode="after")
+    def _signs_differ(self) -> Self:
+        if self.delimiter == self.quote:
+            raise ValueError("delimiter and quote are the same sign")
+        return self
+
     @field_validator("encoding")
     @classmethod
     def _encoding_exists(cls, encoding: str) -> str:
         try:
+            b"a".decode(encoding)  # which codecs of other things than texts refuse
             return codecs.lookup(encoding).name
-        except LookupError:
+        except (LookupError, UnicodeError):
             raise ValueError(f"no encoding is called {encoding}") from None
 
 
@@ -129,7 +136,7 @@ class Icd(Frozen):
 class SourceTable(Frozen):
     """One table of an extract: its file, its columns, and the facts or the note in each row."""
 
-    file: str
+    file: str = Field(pattern=r"^[^/].*$")
     required: bool = False
     provides: Provides | None = None
     """The kind of data that a task lacks where the table is absent."""
@@ -165,6 +172,24 @@ class SourceTable(Frozen):
         for time_format in formats.values():
             timestamps.time_pattern(time_format)
         return formats
+
+    @field_validator("file")
+    @classmethod
+    def _within_the_extract(cls, file: str) -> str:
+        if ".." in file.split("/"):
+            raise ValueError("a file lies within the extract's folder")
+        return file
+
+    @field_validator("vocabularies")
+    @classmethod
+    def _words_have_one_category(
+        cls, vocabularies: dict[str, dict[str, tuple[str, ...]]]
+    ) -> dict[str, dict[str, tuple[str, ...]]]:
+        for column, categories in vocabularies.items():
+            words = [word.strip().upper() for listed in categories.values() for word in set(listed)]
+            if twice := sorted({word for word in words if words.count(word) > 1}):
+                raise ValueError(f"words of {column} are listed under two categories: {', '.join(twice)}")
+        return vocabularies
 
     @field_validator("lookups", mode="before")
     @classmethod

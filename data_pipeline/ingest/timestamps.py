@@ -73,6 +73,14 @@ def time_pattern(time_format: str) -> re.Pattern[str]:
         raise ValueError(
             f"{time_format!r} is no format of a time; write it with yyyy, MM, dd, HH (or hh and a), mm and ss"
         )
+    letters = [token[0] for token in tokens if token[0].isalpha()]
+    before = {letter: letters[i - 1] if i else "" for i, letter in enumerate(letters)}
+    if len(before) < len(letters) or before.get("m", "H") not in "Hh" or before.get("s", "m") != "m":
+        raise ValueError(
+            f"{time_format!r} has a part twice, or minutes (mm) that follow no hour: months are MM, and minutes mm"
+        )
+    if ("a" in before) != ("h" in before):
+        raise ValueError(f"{time_format!r} needs both hh and a, for hours up to 12, or HH without a, for 24")
     return re.compile("".join(_FORMAT.get(token, re.escape(token)) for token in tokens))
 
 
@@ -96,7 +104,7 @@ def _iso(match: re.Match[str] | None) -> str:
     if "hour" not in part and "half" not in part:
         return day
     hour = int(part["hour"]) if "hour" in part else int(part["half"]) % 12 + 12 * (part["noon"] in "Pp")
-    return f"{day} {hour:02}:{part['minute']}:{part.get('second') or '00'}"
+    return f"{day} {hour:02}:{part.get('minute') or '00'}:{part.get('second') or '00'}"
 
 
 def dates(column: pa.Array, zone: str) -> pa.Array:

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from data_pipeline.ingest import extract_files, parsing, shared_mappings, source
+from data_pipeline.ingest import extract_files, parsing, shared_mappings, source, timestamps
 from mediscale.core.errors import InputError, UsageError
 
 MINIMAL = """
@@ -85,12 +88,53 @@ def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
         ),
         (("description: a clinic", "description: [a"), "breaks the grammar"),
         (
+            ("description: a clinic", "description: a clinic\nzone: Europe/Zuerich"),
+            "no time zone is called Europe/Zuerich",
+        ),
+        (
+            (
+                "description: a clinic",
+                "description: a clinic\nassumptions: {x: {interval: 99999999999 days, because: x}}",
+            ),
+            "assumptions.x.interval: string should match pattern",
+        ),
+        (
+            (
+                "description: a clinic",
+                "description: a clinic\nassumptions: {x: {interval: 2 days, because: ''}}",
+            ),
+            "assumptions.x.because: string should have at least 1 character",
+        ),
+        (
+            (
+                "description: a clinic",
+                "description: a clinic\nconcepts: {sodium: [{items: [NA], units: {mmol/l: value}}],"
+                " potassium: [{items: [' na'], units: {mmol/l: value}}]}",
+            ),
+            "the item  na of potassium is listed before, under sodium",
+        ),
+        (
+            (
+                "description: a clinic",
+                "description: a clinic\nconcepts: {sodium: [{items: [NA], units: {mmol/l: value, mmol/L: value}}]}",
+            ),
+            "sodium has two conversions of one unit, whatever the case",
+        ),
+        (
+            (
+                "description: a clinic",
+                "description: a clinic\nconcepts: {sodium: [{items: [NA], units: {mmol/l: value * RAND()}}]}",
+            ),
+            "an expression uses RAND, which says something else each time",
+        ),
+        (("available: began}", "available: now()}"), "an expression uses now, which says something else"),
+        (
             ("description: a clinic", "description: a clinic\nextends: [loink]"),
             "line 3, extends.0: loink is none of the files in mappings/; did you mean loinc?",
         ),
         (
             ("description: a clinic", "description: a clinic\nzone: Mars/Base"),
-            "no time zone is called mars/base",
+            "no time zone is called Mars/Base",
         ),
         (
             ("available: began}", "available: began, vocabularies: {stay: {X: [x]}}}"),
@@ -167,6 +211,12 @@ def test_the_source_of_the_guide_follows_the_grammar() -> None:
         ("optional: [beds]", "optional names columns that are not declared: beds"),
         ("sentinels: {beds: [x]}", "sentinels names columns that are not declared: beds"),
         (
+            "formats: {began: dd.mm.yyyy HH:MM}",
+            "'dd.mm.yyyy HH:MM' has a part twice, or minutes (mm) that follow no hour: months are MM",
+        ),
+        ("formats: {began: 'dd.MM.yyyy hh:mm'}", "needs both hh and a, for hours up to 12"),
+        ("formats: {began: 'dd.MM.yyyy HH:mm a'}", "or HH without a, for 24"),
+        (
             "facts: {x: {event: stay, time: began, code: c, unpivot: [beds]}}",
             "fact x unpivots columns that are not declared: beds",
         ),
@@ -195,12 +245,56 @@ def test_what_the_grammar_says_of_columns_and_patients_is_checked(added: str, se
     [
         ("{delimiter: ';;'}", "csv.delimiter: string should have at most 1 character"),
         ("{encoding: klingon}", "no encoding is called klingon"),
+        ("{encoding: rot13}", "no encoding is called rot13"),
+        ("{encoding: undefined}", "no encoding is called undefined"),
+        ("""{delimiter: '"'}""", "delimiter and quote are the same sign"),
     ],
 )
 def test_what_the_grammar_says_of_files_is_checked(csv: str, sentence: str) -> None:
     with pytest.raises(UsageError) as refused:
         source.parse("clinic", f"csv: {csv}\n{MINIMAL}")
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "refused"),
+    [("stays", False), ("note/stays*", False), ("/etc/passwd", True), ("../stays", True), ("''", True)],
+)
+def test_a_file_lies_within_the_extract(file: str, refused: bool) -> None:
+    text = MINIMAL.replace("file: stays", f"file: {file}")
+    assert text != MINIMAL or file == "stays"
+    if refused:
+        with pytest.raises(UsageError, match=r"tables\.stays\.file"):
+            source.parse("clinic", text)
+    else:
+        assert source.parse("clinic", text).tables["stays"].file == file
+
+
+def test_a_word_has_one_category() -> None:
+    words = "vocabularies: {ward: {HOME: [HOME, died], DIED: [DIED]}}"
+    text = MINIMAL.replace("available: began}", f"available: began, {words}}}").replace(
+        "stay: string", "stay: string, ward: word"
+    )
+    with pytest.raises(UsageError, match="words of ward are listed under two categories: DIED"):
+        source.parse("clinic", text)
+
+
+LETTERS = ("yyyy", "MM", "dd", "HH", "hh", "mm", "ss", "a")
+
+
+@given(st.lists(st.sampled_from(LETTERS), min_size=3, max_size=8))
+def test_a_format_reads_what_it_writes_or_is_refused(letters: list[str]) -> None:
+    moment = datetime(2024, 3, 2, 19, 4, 5)
+    codes = dict(zip(LETTERS, ("%Y", "%m", "%d", "%H", "%I", "%M", "%S", "%p"), strict=True))
+    try:
+        timestamps.time_pattern(" ".join(letters))
+    except ValueError:
+        return
+    written = moment.strftime(" ".join(codes[letter] for letter in letters))
+    said = ({"HH", "hh"} & {*letters}, "mm" in letters, "ss" in letters)
+    parts = (19 if said[0] else 0, 4 if said[1] else 0, 5 if said[2] else 0)
+    [read] = timestamps.as_iso(pa.array([written]), " ".join(letters)).to_pylist()
+    assert read == ("2024-03-02" + (" {:02}:{:02}:{:02}".format(*parts) if said[0] else ""))
 
 
 def test_a_lookup_is_by_its_key_or_by_an_expression() -> None:
