@@ -31,6 +31,19 @@ Files = dict[str, tuple[Path, ...]]
 """By table, its files."""
 
 
+def _check_name(path: Path) -> None:
+    """Refuses a name that is no text, which no engine opens.
+
+    Raises:
+        InputError: its bytes are not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = str(path).encode(errors="replace").decode()
+        raise InputError(f"The name {shown} is no text in UTF-8; nothing was landed. Rename it.") from None
+
+
 def files_of(root: Path) -> dict[str, Path]:
     """The files of data in a folder and the folders within two levels, by their path in lower case.
 
@@ -41,7 +54,10 @@ def files_of(root: Path) -> dict[str, Path]:
     if not root.is_dir():
         raise InputError(f"There is no directory {root}; give the folder that holds the extract.")
     files: dict[str, Path] = {}
+    _check_name(root)
     for path in (path for pattern in ("*", "*/*", "*/*/*") for path in sorted(root.glob(pattern))):
+        if path.name.lower().endswith(ENDINGS):
+            _check_name(path)
         if path.name.lower().endswith(ENDINGS) and not path.exists():
             raise InputError(
                 f"{path.relative_to(root)} in {root} is a link to a file that is not there; nothing was landed. Is its "

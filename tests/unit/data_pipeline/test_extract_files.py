@@ -83,6 +83,17 @@ def test_a_link_that_leads_nowhere_is_no_absent_table(tmp_path: Path) -> None:
         located(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["x\udcff", "labs_\udcff.csv"])
+def test_a_name_that_is_no_text_is_said_in_text(tmp_path: Path, place: str) -> None:
+    """Of the extract's folder or of a file in it, as an old disk in another encoding has them."""
+    folder = tmp_path / place if place.startswith("x") else tmp_path
+    folder.mkdir(exist_ok=True)
+    write(folder, "people.csv", *([place] if folder == tmp_path else []))
+    with pytest.raises(InputError, match="is no text in UTF-8; nothing was landed") as refused:
+        located(folder)
+    assert str(refused.value).isprintable()
+
+
 @pytest.mark.parametrize(
     "content", ["person\n1\n".encode("utf-16"), gzip.compress(b"person\n1\n"), b"per\0son\n1\n"]
 )
