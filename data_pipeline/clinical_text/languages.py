@@ -25,8 +25,8 @@ _FUNCTION_WORDS = {
             "comment depuis sans il elle je son sa ses ce cette a douleur patiente ans présente"
         ),
         "Italian": (
-            "il lo gli della delle dei del di e un una per con nel nella è sono stato non che da come quale quando "
-            "dal alla al ho mio mia si senza ha anni dolore paziente riferisce"
+            "il lo la le gli della delle dei del di e un una per con nel nella è sono stato non che da come qual quale "
+            "quando dal alla al ho mio mia si senza ha anni dolore paziente riferisce"
         ),
         "Portuguese": (
             "o os as da do dos das de em e um uma para com por não é foi que se ao na no nos sem há como qual quando "
@@ -34,9 +34,13 @@ _FUNCTION_WORDS = {
         ),
     }.items()
 }
-_FEWEST, _TIMES = 3, 2
-"""Words of a language that a text has at least, and how many more of them than of English: "de novo" is in English."""
-
+_ALSO_ENGLISH = frozenset({
+    "come", "com", "con", "del", "den", "des", "die", "dos", "due", "ein", "est", "hat", "las", "les", "los", "mir",
+    "mit", "non", "nos", "par", "pas", "patient", "per", "sie", "sin", "son", "sur", "war", "was",
+})  # fmt: skip
+"""Longer words that English notes write, too: ``NOS``, ``del(17p)``, a stent of the kind ``DES``."""
+_FEWEST, _TIMES = 2.5, 2
+"""Words of a language that a text has at least, and how many more of them than of English."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -50,7 +54,18 @@ def language(text: str) -> str:
     'English'
     """
     different = frozenset(_WORD.findall(text.lower()))
-    counts = {name: len(different & of) for name, of in _FUNCTION_WORDS.items()}
+    counts = {name: _count(different & of) for name, of in _FUNCTION_WORDS.items() if name != ENGLISH}
     likeliest = max(counts, key=lambda name: counts[name])
-    is_other = counts[likeliest] >= _FEWEST and counts[likeliest] > _TIMES * counts[ENGLISH]
+    english = len(different & _FUNCTION_WORDS[ENGLISH])
+    is_other = counts[likeliest] >= _FEWEST and counts[likeliest] > _TIMES * english
     return likeliest if is_other else ENGLISH
+
+
+def _count(words: frozenset[str]) -> float:
+    """How many words tell of a language.
+
+    One that means something else in an English note, as ``no``, ``Na``, ``OS``, ``MI`` and ``LA`` do, counts half, and
+    tells nothing where no other does.
+    """
+    own = {word for word in words if len(word) > 2 and word not in _ALSO_ENGLISH}
+    return len(own) + len(words - own) / 2 if own else 0

@@ -9,7 +9,7 @@ from mediscale.core.errors import InputError
 
 __all__ = ["RULES_VERSION", "NoteAnalysis", "analyze"]
 
-RULES_VERSION = 9
+RULES_VERSION = 10
 """Rises when the rules change what is read from a note."""
 
 
