@@ -1,8 +1,10 @@
 """Files of an extract: which belong to which table, and their digest."""
 
 import fnmatch
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +19,9 @@ NESTED = (".ndjson", ".jsonl")
 """Ends of names of files with a JSON object a line; each may be compressed, ``.gz``."""
 ENDINGS = tuple(sorted((*(f"{end}{gz}" for end in (*TEXT, *NESTED) for gz in ("", ".gz")), *COLUMNAR), key=len,
                        reverse=True))  # fmt: skip
+
+SETTLED_SECONDS = 10
+"""After a file was written: by then every file system tells by its times that it was written again."""
 
 Format = Literal["CSV", "Parquet", "NDJSON"]
 
@@ -163,6 +168,19 @@ def _named(files: Files, root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _file_digest(path: Path) -> str:
+    """The digest of a file, which is read once in a process: a run digests an extract before a stage lands it."""
+    written = path.stat()
+    if time.time() - written.st_mtime < SETTLED_SECONDS:
+        return _sha256(path)
+    return _settled_digest(path, written.st_ino, written.st_mtime_ns, written.st_size)
+
+
+@lru_cache(1 << 14)
+def _settled_digest(path: Path, inode: int, written: int, size: int) -> str:  # noqa: ARG001 - of the key
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
     import hashlib
 
     with path.open("rb") as file:

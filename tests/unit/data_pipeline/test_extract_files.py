@@ -1,6 +1,8 @@
 """Which files of a folder a source's tables are read from."""
 
 import gzip
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,27 @@ def test_the_digest_covers_every_part(tmp_path: Path) -> None:
     before = extract_files.digest(files, tmp_path, extract_files.file_digests(files))
     (tmp_path / "labs_2.csv").write_text("person\n2\n")
     assert extract_files.digest(files, tmp_path, extract_files.file_digests(files)) != before
+
+
+def test_a_file_that_stayed_as_it_was_for_a_while_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "people.csv", "labs_1.csv")
+    read: list[str] = []
+    whole = extract_files._sha256
+
+    def sha256(path: Path) -> str:
+        read.append(path.name)
+        return whole(path)
+
+    monkeypatch.setattr(extract_files, "_sha256", sha256)
+    files = extract_files.locate(CLINIC, tmp_path)
+    long_ago = time.time() - 60
+    os.utime(tmp_path / "people.csv", (long_ago, long_ago))
+    first = extract_files.file_digests(files)
+    assert extract_files.file_digests(files) == first
+    assert sorted(read) == ["labs_1.csv", "labs_1.csv", "people.csv"]
+    text = (tmp_path / "people.csv").read_text()
+    (tmp_path / "people.csv").write_text(text[::-1])
+    os.utime(tmp_path / "people.csv", (long_ago + 1, long_ago + 1))
+    assert extract_files.file_digests(files)[tmp_path / "people.csv"] != first[tmp_path / "people.csv"]
