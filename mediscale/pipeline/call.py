@@ -21,7 +21,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage, declarations, is_configurable
 from mediscale.core.task_names import all_names
 from mediscale.pipeline import steps
-from mediscale.storage import calls, duckdb_tables, last_calls, lineage, private_files, spark
+from mediscale.storage import calls, duckdb_tables, lake, last_calls, lineage, private_files, spark
 from mediscale.storage.calls import Call
 from mediscale.storage.locks import exclusive
 
@@ -214,18 +214,27 @@ def _outputs(
     refs = [ref for ref in dict.fromkeys(_table_refs(result)) if ref not in inputs]
     if not refs:
         return ()
-    tables = {ref.table_id for ref in refs} & {ref.table_id for ref in inputs}
-    earlier = {
-        output.ref.table_id: output
-        for call in (calls.of_stage(settings, stage) if tables else ())
-        for output in call.outputs
-        if output.ref.table_id in tables and output.ref in inputs
-    }
+    earlier = _earlier(settings, stage, refs, inputs)
     return tuple(
         calls.Output(ref=ref, rows=rows, digest=digest)
         for ref in refs
         for rows, digest in [duckdb_tables.digest(settings, ref, earlier.get(ref.table_id))]
     )
+
+
+def _earlier(
+    settings: Settings, stage: str, refs: Collection[TableRef], inputs: set[TableRef]
+) -> dict[str, calls.Output]:
+    """What earlier calls of the stage left of tables that were appended to, by table, as of the version that was: no
+    compaction between has changed a row."""
+    tables = {ref.table_id for ref in refs}
+    appended_to = {lake.before_compactions(settings, ref): ref for ref in inputs if ref.table_id in tables}
+    return {
+        output.ref.table_id: output.model_copy(update={"ref": appended_to[output.ref]})
+        for call in (calls.of_stage(settings, stage) if appended_to else ())
+        for output in call.outputs
+        if output.ref in appended_to
+    }
 
 
 @contextmanager

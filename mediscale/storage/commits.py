@@ -13,14 +13,14 @@ from mediscale.storage import lake, locks
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import DeltaTable
+    from deltalake import DeltaTable, WriterProperties
 
 _FOREVER = "interval 36500 days"
 RETENTION: Mapping[str, str] = {"logRetentionDuration": _FOREVER, "deletedFileRetentionDuration": _FOREVER}
 """Delta drops old log entries after 30 days by default; a registered model's inputs must stay readable."""
 
 ROW_GROUP = 1 << 14
-"""Rows that are read together of a table that was compacted in the order of a column: a patient's lie in few groups."""
+"""Rows of a file that are decoded together: in the order of the patients, one patient's lie in few groups."""
 
 
 def write_conflict(dataset: str, table: str) -> BusyError:
@@ -125,20 +125,35 @@ def _append(
 
 
 def compact(settings: Settings, dataset: str, table: str, by: str) -> int:
-    """Writes the rows of several files as few large ones, in the order of a column if there is one, in one commit; how
-    many files that spares."""
-    from deltalake import WriterProperties
-
+    """Writes the rows of several files, or of one as it landed, as few large files in the order of a column if there is
+    one, in one commit; how many files that spares."""
     with locks.commit_lease(settings, dataset, table):
         delta = lake.open_table(settings, dataset, table)
-        if len(delta.file_uris()) < 2:
+        files = lake.paths(delta)
+        if not files or (len(files) == 1 and _has_small_groups(files[0])):
             return 0
-        properties = WriterProperties(max_row_group_size=ROW_GROUP)
+        properties = _writer_properties()
         if by in (field.name for field in delta.schema().fields):
             metrics = delta.optimize.z_order([by], writer_properties=properties)
         else:
             metrics = delta.optimize.compact(writer_properties=properties)
     return int(metrics["numFilesRemoved"]) - int(metrics["numFilesAdded"])
+
+
+def _writer_properties() -> "WriterProperties":
+    from deltalake import WriterProperties
+
+    return WriterProperties(compression="SNAPPY", max_row_group_size=ROW_GROUP)
+
+
+def _has_small_groups(uri: str) -> bool:
+    """Whether no rows of a file are to be divided: it was compacted, or is a small one."""
+    from pyarrow import parquet
+
+    filesystem, path = lake.filesystem(uri)
+    with filesystem.open_input_file(path) as opened:
+        written = parquet.read_metadata(opened)
+    return all(written.row_group(n).num_rows <= ROW_GROUP for n in range(written.num_row_groups))
 
 
 def commit(
@@ -184,7 +199,12 @@ def commit(
                 write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=properties)
             else:
                 write_deltalake(
-                    delta, rows, mode="overwrite", predicate=replacing or None, commit_properties=properties
+                    delta,
+                    rows,
+                    mode="overwrite",
+                    predicate=replacing or None,
+                    commit_properties=properties,
+                    writer_properties=_writer_properties(),
                 )
         except CommitFailedError as error:
             raise busy from error

@@ -1,7 +1,7 @@
 """The lake without a JVM: the same Delta tables through deltalake and Arrow, for serving, monitoring and kernels."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -188,17 +188,34 @@ def find_commit(settings: Settings, dataset: str, table: str, key: str) -> Table
 
 def _statements(settings: Settings, ref: TableRef) -> Iterator[tuple[int, str]]:
     """The commits of a table up to a version, the newest first: each one's version and what its writer stated of it."""
-    files, root = filesystem(f"{settings.table_uri(ref.dataset, ref.table)}/_delta_log")
-    for version in range(ref.version, -1, -1):
-        try:
-            with files.open_input_stream(f"{root}/{version:020}.json") as stream:
-                actions = map(json.loads, stream.read().splitlines())
-        except FileNotFoundError:  # engines may drop commits that a checkpoint covers
-            return
+    for version, actions in _commits(settings, ref):
         info: dict[str, Any] = next(
             (action["commitInfo"] for action in actions if "commitInfo" in action), {}
         )
         yield version, info.get("userMetadata") or "{}"
+
+
+def _commits(settings: Settings, ref: TableRef) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """The commits of a table up to a version, the newest first: each one's version and its actions."""
+    files, root = filesystem(f"{settings.table_uri(ref.dataset, ref.table)}/_delta_log")
+    for version in range(ref.version, -1, -1):
+        try:
+            with files.open_input_stream(f"{root}/{version:020}.json") as stream:
+                yield version, [json.loads(line) for line in stream.read().splitlines()]
+        except FileNotFoundError:  # engines may drop commits that a checkpoint covers
+            return
+
+
+def before_compactions(settings: Settings, ref: TableRef) -> TableRef:
+    """The version with the same rows that only compactions made into this one."""
+    compactions = takewhile(lambda commit: _is_compaction(commit[1]), _commits(settings, ref))
+    return ref.model_copy(update={"version": ref.version - sum(1 for _ in compactions)})
+
+
+def _is_compaction(actions: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a commit says of each file that it adds or takes out that no row changes by it."""
+    files = [action[kind] for action in actions for kind in ("add", "remove") if kind in action]
+    return bool(files) and not any(file["dataChange"] for file in files)
 
 
 def check_identity(settings: Settings, ref: TableRef) -> None:

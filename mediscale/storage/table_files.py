@@ -45,7 +45,7 @@ def write_file(
     schema: "pa.Schema",
 ) -> TableFile:
     """Writes rows to a file of the table, in their order; the file is deleted again where ``batches`` raises."""
-    writer = _FileWriter(settings, dataset, table, schema, {})
+    writer = _FileWriter(settings, dataset, table, schema, {}, ROW_GROUP)
     try:
         for batch in batches:
             writer.write(batch)
@@ -64,12 +64,14 @@ def write_partitions(
     column: str,
 ) -> list[TableFile]:
     """Writes rows to a file of each value of ``column`` that comes with them, in their order; ``column`` is in the
-    file's path and not in ``schema``. The files are deleted again where ``batches`` raises."""
+    file's path and not in ``schema``. The files are deleted again where ``batches`` raises. Their groups are small, for
+    such a table is also read by patient."""
     writers: dict[int, _FileWriter] = {}
     try:
         for value, batch in batches:
             if value not in writers:
-                writers[value] = _FileWriter(settings, dataset, table, schema, {column: value})
+                partition = {column: value}
+                writers[value] = _FileWriter(settings, dataset, table, schema, partition, commits.ROW_GROUP)
             writers[value].write(batch)
         return [writers[value].close() for value in sorted(writers)]
     except BaseException:
@@ -82,12 +84,18 @@ class _FileWriter:
     """A Parquet file of a table, to which rows are written in groups; no more than a group is in memory."""
 
     def __init__(
-        self, settings: Settings, dataset: str, table: str, schema: "pa.Schema", partition: Mapping[str, int]
+        self,
+        settings: Settings,
+        dataset: str,
+        table: str,
+        schema: "pa.Schema",
+        partition: Mapping[str, int],
+        row_group: int,
     ) -> None:
         folder = "".join(f"{column}={value}/" for column, value in partition.items())
         self._place = (settings, dataset, table)
         self._path = f"{folder}part-{uuid.uuid4()}.snappy.parquet"
-        self._partition, self._schema = partition, schema
+        self._partition, self._schema, self._row_group = partition, schema, row_group
         self._files, self._root = lake.filesystem(settings.table_uri(dataset, table))
         self._waiting: list[pa.RecordBatch] = []
         self._writer: parquet.ParquetWriter | None = None
@@ -97,7 +105,7 @@ class _FileWriter:
 
     def write(self, batch: "pa.RecordBatch") -> None:
         self._waiting.append(batch)
-        if sum(one.num_rows for one in self._waiting) >= ROW_GROUP:
+        if sum(one.num_rows for one in self._waiting) >= self._row_group:
             self._write_group()
 
     def close(self) -> TableFile:
@@ -133,7 +141,8 @@ class _FileWriter:
                 write_statistics=_ordered(group),
             )
         if len(group):
-            self._writer.write_table(group, row_group_size=len(group))
+            groups = len(group) // self._row_group or 1
+            self._writer.write_table(group, row_group_size=-(-len(group) // groups))
             self._rows += len(group)
 
 

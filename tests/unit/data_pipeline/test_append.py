@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from fixtures.drawn_hospitals import write_extract
 from fixtures.wards import BEDS, DATASET, HOSPITAL, INGEST, Ward, night, with_own_yaml, without_data_docs
+from pyarrow import parquet
 
 from data_pipeline import shards
 from data_pipeline.cohort import bitemporal
@@ -18,6 +19,8 @@ from data_pipeline.ingest import landing
 from mediscale.cli import main
 from mediscale.core import declaration_files
 from mediscale.core.errors import InputError
+from mediscale.core.refs import TableRef
+from mediscale.core.settings import Settings
 from mediscale.governance import provenance
 from mediscale.storage import calls, duckdb_tables, lake, table_files
 
@@ -128,6 +131,42 @@ def test_a_night_of_new_rows_and_compaction_leave_the_cells_of_a_rebuild(ward: W
             for home in (ward, anew)
         )
         assert appended == rebuilt, table
+
+
+def test_a_compaction_is_compressed_and_the_next_night_goes_on_from_the_digest_before_it(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first night after a compaction had hashed all rows of all tables anew."""
+    header, *_ = (line.strip() for line in HOSPITAL["hosp/labevents"].strip().splitlines())
+    ward.tables["hosp/labevents/all"] = ward.tables.pop("hosp/labevents")
+
+    def bring(day: int) -> None:
+        row = (
+            f"{day},1,11,50912,2026-01-0{day - 1} 11:00:00,2026-01-0{day - 1} 12:00:00,1.{day},1.{day},mg/dL"
+        )
+        ward.tables[f"hosp/labevents/night-{day}"] = f"{header}\n{row}"
+        ward.ingest(night(day))
+
+    (ward.folder / "extract" / "hosp" / "labevents.csv.gz").unlink()
+    bring(3)
+    assert shards.compact(ward.settings, DATASET, "subject_id")[1] > 0
+    compacted = lake.latest(ward.settings, DATASET, "bronze_labevents")
+    (file,) = lake.files(ward.settings, compacted)
+    assert parquet.read_metadata(file).row_group(0).column(0).compression == "SNAPPY"
+    earlier: dict[str, calls.Output | None] = {}
+    whole = duckdb_tables.digest
+
+    def digest(settings: Settings, ref: TableRef, before: calls.Output | None = None) -> tuple[int, str]:
+        earlier[ref.table] = before
+        assert whole(settings, ref, before) == whole(settings, ref)
+        return whole(settings, ref, before)
+
+    monkeypatch.setattr(duckdb_tables, "digest", digest)
+    bring(4)
+    before = earlier["bronze_labevents"]
+    assert before is not None
+    assert before.ref == compacted
+    assert (before.rows, before.digest) == whole(ward.settings, compacted)
 
 
 def test_a_visit_of_two_patients_is_of_nobody_when_a_row_of_one_of_them_comes_later(tmp_path: Path) -> None:
