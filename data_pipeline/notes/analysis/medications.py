@@ -205,7 +205,8 @@ def _without_names(text: ClinicalText, mentions: Iterable[DrugMention]) -> str:
 
 def _is_denied(text: ClinicalText, unnamed: str, context: Context, first: int, last: int) -> bool:
     """Whether words before a drug deny it, and not that it was stopped."""
-    begin, start = text.starts[text.sentence(first)[0]], text.starts[first]
+    start = text.starts[first]
+    begin = max(text.starts[text.sentence(first)[0]], start - medication_status.REACH)
     return context.is_negated(first, last) and not medication_status.is_kept(unnamed[begin:start])
 
 

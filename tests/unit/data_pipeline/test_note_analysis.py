@@ -334,3 +334,13 @@ def test_four_times_the_note_takes_four_times_as_long() -> None:
 
     seconds(10)
     assert min(seconds(1600), seconds(1600)) < 8 * seconds(400)
+
+
+def test_four_times_a_sentence_of_drugs_takes_four_times_as_long() -> None:
+    def seconds(drugs: int) -> float:
+        began = time.process_time()
+        analyze("not stop aspirin " * drugs)
+        return time.process_time() - began
+
+    seconds(10)
+    assert min(seconds(1600), seconds(1600)) < 8 * seconds(400)
