@@ -1,13 +1,14 @@
 """Snapshots: versions of Delta tables on a local disk that this process has open, each opened once.
 
-A version is opened anew where anything in the table's log up to it is another file than it was: an erasure has
+A version is opened anew where anything of the log that it is read from is another file than it was: an erasure has
 rewritten it, an engine has laid a checkpoint, or the table was made anew. Whoever commits takes a handle of its own,
 which its commit moves on (``lake.open_table``).
 """
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _OF_VERSION = re.compile(r"(\d{20})\.(json|checkpoint\..*)")
 """Files of a log that make a version: its commit, or a checkpoint of it."""
+_CHECKPOINT = ".checkpoint.parquet"
+"""End of the name of a checkpoint that is one file, and so whole once it is there."""
 _MOST = 64
 """Versions that stay open; a night reads about thirty tables, most of them in two."""
 
@@ -37,11 +40,10 @@ def snapshot(uri: str, folder: Path, version: int | None) -> "DeltaTable":
     Raises:
         DeltaError: there is no such table or version, or its log is damaged.
     """
-    log = sorted(_log_files(folder / "_delta_log"))
+    log = _log_files(folder / "_delta_log", version)
     if not log:
         return _opened.__wrapped__(uri, version, ())
-    number = log[-1].version if version is None else version
-    return _opened(uri, number, tuple(file for file in log if file.version <= number))
+    return _opened(uri, log[-1].version if version is None else version, log)
 
 
 @lru_cache(_MOST)
@@ -51,12 +53,25 @@ def _opened(uri: str, version: int | None, log: tuple[LogFile, ...]) -> "DeltaTa
     return DeltaTable(uri, version=version)
 
 
-def _log_files(log: Path) -> Iterator[LogFile]:
+def _log_files(log: Path, version: int | None) -> tuple[LogFile, ...]:
+    """What a version is read from: the newest checkpoint up to it, and the commits since.
+
+    A log that is written every half minute has tens of thousands of files; only these are looked at.
+    """
     try:
         with os.scandir(log) as entries:
-            for entry in entries:
-                if matched := _OF_VERSION.fullmatch(entry.name):
-                    stat = entry.stat()
-                    yield LogFile(int(matched[1]), entry.name, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            names = [entry.name for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return ()
+    newest = "9" * 20 if version is None else f"{version:020}"
+    names = [name for name in names if name[:20] <= newest]
+    checkpoint = max((name for name in names if name.endswith(_CHECKPOINT)), default="")
+    since = sorted(name for name in names if name >= checkpoint)
+    return tuple(_stated(log, [match for name in since if (match := _OF_VERSION.fullmatch(name))]))
+
+
+def _stated(log: Path, names: Iterable[re.Match[str]]) -> Iterator[LogFile]:
+    for name in names:
+        with suppress(FileNotFoundError):  # engines drop commits that a newer checkpoint covers
+            stat = (log / name[0]).stat()
+            yield LogFile(int(name[1]), name[0], stat.st_ino, stat.st_mtime_ns, stat.st_size)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 
 from mediscale.core.settings import Settings
-from mediscale.storage import commits, lake, redaction
+from mediscale.storage import commits, lake, redaction, snapshots
 
 
 def append(settings: Settings, sequence: int) -> None:
@@ -79,3 +79,20 @@ def test_a_version_with_a_checkpoint_is_read_from_it(settings: Settings) -> None
     ref = lake.latest(settings, "hospital", "predictions")
     last = json.loads((table / "_delta_log" / "_last_checkpoint").read_text())["version"]
     assert (ref.version, lake.read(settings, ref).num_rows) == (last, 3)
+
+
+def test_of_a_long_log_what_came_since_the_checkpoint_is_looked_at(settings: Settings) -> None:
+    """A log that is written every half minute has tens of thousands of commits, and each is a file to look at."""
+    for sequence in range(1, 6):
+        append(settings, sequence)
+    table = Path(settings.table_uri("hospital", "predictions"))
+    newest_version = lake.latest(settings, "hospital", "predictions").version
+    DeltaTable(table, version=newest_version - 1).create_checkpoint()
+    log = table / "_delta_log"
+    names = {
+        version: [file.name for file in snapshots._log_files(log, version)]
+        for version in (None, newest_version - 2)
+    }
+    begin, end = (f"{version:020}" for version in (newest_version - 1, newest_version))
+    assert names[None] == [f"{begin}.checkpoint.parquet", f"{begin}.json", f"{end}.json"]
+    assert len(names[newest_version - 2]) == newest_version - 1
