@@ -152,7 +152,9 @@ class Policy(Frozen):
     def _judged_at_the_clinical_threshold(self) -> Self:
         if self.clinical_threshold not in self.thresholds:
             raise ValueError(f"thresholds lacks the clinical_threshold {self.clinical_threshold:g}")
-        if sorted(set(self.thresholds)) != list(self.thresholds) or not 0 < self.thresholds[-1] < 1:
+        if sorted(set(self.thresholds)) != list(self.thresholds) or not all(
+            0 < risk < 1 for risk in self.thresholds
+        ):
             raise ValueError("thresholds are risks between 0 and 1, each once and in order")
         return self
 

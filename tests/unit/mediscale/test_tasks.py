@@ -256,6 +256,10 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
             r"policy: thresholds are risks between 0 and 1, each once and in order",
         ),
         (
+            changed(MORTALITY, policy={**MORTALITY["policy"], "thresholds": [-0.1, 0.1]}),
+            r"policy: thresholds are risks between 0 and 1, each once and in order",
+        ),
+        (
             changed(MORTALITY, policy={**MORTALITY["policy"], "auroc_low": 70}),
             r"policy\.auroc_low: Input should be less than 1",
         ),
