@@ -6,7 +6,7 @@ than one in single precision did. Here the adapter's columns stand beside the ba
 matrices is summed in single precision.
 """
 
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,42 +20,49 @@ def join(network: Any) -> None:
 
     for layer in network.modules():
         if isinstance(layer, Linear) and layer.get_base_layer().weight.dtype == torch.bfloat16:
-            layer.forward = partial(_forward, layer, _joined(layer))
+            layer.forward = JoinedForward(layer)
 
 
-def _joined(layer: Any) -> "torch.Tensor":
-    """The matrix of both, of which the base's weights become a part, so that they are in memory once."""
-    base, (name,) = layer.get_base_layer(), layer.active_adapters
-    width = base.in_features
-    joined = base.weight.new_zeros(base.out_features, width + layer.r[name])
-    joined[:, :width] = base.weight.detach()
-    base.weight.data = joined[:, :width]
-    return joined
+class JoinedForward:
+    """What PEFT's ``forward`` of a layer computes."""
 
+    def __init__(self, layer: Any) -> None:
+        base, (self._name,) = layer.get_base_layer(), layer.active_adapters
+        self._layer, self._width = layer, base.in_features
+        self.joined = base.weight.new_zeros(base.out_features, self._width + layer.r[self._name])
+        """The matrix of both, of which the base's weights become a part, so that they are in memory once."""
+        self.joined[:, : self._width] = base.weight.detach()
+        base.weight.data = self.joined[:, : self._width]
+        self._write()
 
-def _forward(layer: Any, joined: "torch.Tensor", x: "torch.Tensor") -> "torch.Tensor":
-    """What PEFT's ``forward`` computes."""
-    import torch
+    def __call__(self, x: "torch.Tensor") -> "torch.Tensor":
+        import torch
 
-    base, x = layer.get_base_layer(), x.to(joined.dtype)
-    if layer.disable_adapters:
-        return base(x)
-    (name,) = layer.active_adapters
-    weights = layer.lora_A[name].weight.to(joined.dtype)
-    inner = torch.nn.functional.linear(layer.lora_dropout[name](x), weights)
-    outer = layer.lora_B[name].weight * layer.scaling[name]
-    return _product()(x, inner, outer, joined, base.bias)
+        base, x = self._layer.get_base_layer(), x.to(self.joined.dtype)
+        if self._layer.disable_adapters:
+            return base(x)
+        a, b = (part[self._name].weight for part in (self._layer.lora_A, self._layer.lora_B))
+        inner = torch.nn.functional.linear(self._layer.lora_dropout[self._name](x), a.to(self.joined.dtype))
+        if b.requires_grad:  # a fit's steps change it
+            self._write()
+        if not torch.is_grad_enabled():
+            return torch.nn.functional.linear(torch.cat([x, inner], -1), self.joined, base.bias)
+        return _product()(x, inner, b * self._layer.scaling[self._name], self.joined, base.bias)
+
+    def _write(self) -> None:
+        """Writes the adapter's columns."""
+        weights = self._layer.lora_B[self._name].weight.detach()
+        self.joined[:, self._width :] = weights * self._layer.scaling[self._name]
 
 
 @cache
 def _product() -> Any:
-    """The product of an input with joined weights, whose gradients autograd gets from here."""
+    """The product of an input with joined weights, whose gradients autograd gets from here: ``_outer`` is in them."""
     import torch
 
     class JoinedProduct(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
-        def forward(ctx: Any, x: Any, inner: Any, outer: Any, joined: Any, bias: Any) -> "torch.Tensor":
-            joined[:, x.shape[-1] :] = outer
+        def forward(ctx: Any, x: Any, inner: Any, _outer: Any, joined: Any, bias: Any) -> "torch.Tensor":
             ctx.save_for_backward(inner)
             ctx.joined = joined
             return torch.nn.functional.linear(torch.cat([x, inner], -1), joined, bias)

@@ -381,6 +381,7 @@ def adapted(
     if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
         raise StorageError("The adapter of the language model does not fit its base; train it again.")
     model = model.to(on) if quantization == "none" else model
+    model.requires_grad_(False)
     if on.type == "cpu":
         joined_adapter.join(model)
     return LanguageModel(model, base_models.tokenizer(base), instruction)

@@ -72,4 +72,24 @@ def test_weights_are_in_memory_once_and_the_base_answers_without_the_adapter(toy
         with network.disable_adapter():
             assert torch.allclose(network(tokens).logits, before, atol=0.02)
     layer = network.base_model.model.model.layers[0].mlp.gate_proj
-    assert layer.get_base_layer().weight.data_ptr() == layer.forward.args[1].data_ptr()
+    assert layer.get_base_layer().weight.data_ptr() == layer.forward.joined.data_ptr()
+
+
+def test_what_a_step_changes_is_read_with_and_without_gradients(toy_base: Path) -> None:
+    """PyTorch's fused optimizer does not count its change of the weights as one (``_version``)."""
+    import torch
+
+    network, tokens = adapted(toy_base, torch.bfloat16), torch.arange(12)[None]
+    joined_adapter.join(network)
+    outer = [weights for name, weights in network.named_parameters() if "lora_B" in name]
+    optimizer = torch.optim.AdamW(outer, lr=0.01, fused=True)
+    with torch.no_grad():
+        before = network(tokens).logits
+    network(tokens).logits.float().square().mean().backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = network(tokens).logits
+    assert not torch.allclose(after, before, atol=1e-3)
+    assert torch.equal(after, network(tokens).logits.detach())
+    network.requires_grad_(False)
+    assert torch.equal(after, network(tokens).logits), "a served version's weights are written once"
