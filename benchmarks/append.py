@@ -6,7 +6,7 @@ A synthetic hospital without notes is divided at the moment after which the last
 came before lands first. Then the night comes: a file of its own for each table with times, and the list of visits as it
 is by then. Of its three and a half years, a row in a hundred is of the last two weeks, one in a thousand of a day.
 The stages ``bronze``, ``validate`` and ``silver`` take it in as a run does, by ``mediscale.pipeline``, with records and
-digests; a rebuild takes the whole extract into a home of its own. Each has a process of its own that took in forty
+digests; a rebuild takes the whole extract into a home of its own. Each has a process of its own that took in 250
 patients and a night of theirs before, so that starting counts for neither. What those cost is the fixed part of any
 night and of any rebuild; the rest grows with the hospital, and so a larger one can be told from this one.
 """
@@ -30,7 +30,7 @@ from mediscale.core.settings import Settings
 from mediscale.pipeline import runtime_inputs, steps
 
 DATASET, SOURCE = "bench", "mimic-iv"
-FEW, FEW_SHARE = 40, 0.1
+FEW, FEW_SHARE = 250, 0.02
 NIGHT = datetime(2026, 1, 1)
 AIM = 0.05
 KNOWN = ("storetime", "charttime", "starttime", "intime", "transfertime")
