@@ -172,11 +172,12 @@ def _file_digest(path: Path) -> str:
     written = path.stat()
     if time.time() - written.st_mtime < SETTLED_SECONDS:
         return _sha256(path)
-    return _settled_digest(path, written.st_ino, written.st_mtime_ns, written.st_size)
+    return _settled_digest(path, written.st_ino, written.st_size, (written.st_mtime_ns, written.st_ctime_ns))
 
 
 @lru_cache(1 << 14)
-def _settled_digest(path: Path, inode: int, written: int, size: int) -> str:  # noqa: ARG001 - of the key
+def _settled_digest(path: Path, inode: int, size: int, times: tuple[int, int]) -> str:  # noqa: ARG001 - of the key
+    """The change's time tells, too, where a copy kept the time at which the original was written."""
     return _sha256(path)
 
 

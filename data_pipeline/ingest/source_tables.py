@@ -43,7 +43,7 @@ class Csv(Frozen):
     @classmethod
     def _encoding_exists(cls, encoding: str) -> str:
         try:
-            b"a".decode(encoding)  # which codecs of other things than texts refuse
+            "a".encode(encoding)  # which codecs of other things than texts refuse
             return codecs.lookup(encoding).name
         except (LookupError, UnicodeError):
             raise ValueError(f"no encoding is called {encoding}") from None

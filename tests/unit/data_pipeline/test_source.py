@@ -256,6 +256,11 @@ def test_what_the_grammar_says_of_files_is_checked(csv: str, sentence: str) -> N
     assert sentence in str(refused.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8", "cp1252", "shift_jis"])
+def test_an_encoding_of_text_may_be_declared(encoding: str) -> None:
+    assert source.parse("clinic", f"csv: {{encoding: {encoding}}}\n{MINIMAL}").csv.encoding == encoding
+
+
 @pytest.mark.parametrize(
     ("file", "refused"),
     [("stays", False), ("note/stays*", False), ("/etc/passwd", True), ("../stays", True), ("''", True)],
