@@ -17,7 +17,7 @@ intervals over the hospitals, by Student's t. Identifiers in the notes were not 
 import argparse
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from data_pipeline.synthetic.patients import DAYS, draw_subjects, simulate
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import assign_split
-from mediscale.inference import collate
+from mediscale.inference import collate, notes
 from mediscale.inference.collate import Tokens
 from training.notes import note_export, note_network, note_training
 from training.notes.allocator import keep_freed_memory
@@ -71,7 +71,7 @@ class Read:
     training: float
     """Seconds of CPU of the fit."""
     reading: float
-    """Of the exported graph, on the tuning stays one by one."""
+    """Of the exported graph in single precision, on the tuning stays one by one."""
 
 
 def main() -> None:
@@ -88,7 +88,9 @@ def main() -> None:
     for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
         hospital = of_seed(seed)
         for neurons, of_all in reads.items():
-            of_all.append(read(hospital, neurons))
+            network, training = fitted(hospital, neurons)
+            graph = note_export.single_precision(network, default("window"))
+            of_all.append(read(hospital, graph, training))
         print(f"seed {seed}: {' and '.join(str(of_all[-1]) for of_all in reads.values())}", flush=True)
     for what in ("auroc", "log_loss"):
         whole, pruned = (np.array([getattr(one, what) for one in of_all]) for of_all in reads.values())
@@ -159,8 +161,8 @@ def at_risk(seed: int) -> Iterator[tuple[int, bool, float, list[str]]]:
 
 
 @keep_freed_memory()
-def read(hospital: Hospital, neurons: int) -> Read:
-    """Fine-tunes a network and reads the tuning stays with it."""
+def fitted(hospital: Hospital, neurons: int) -> tuple[Any, float]:
+    """A network that was fine-tuned on the training stays, and the seconds of CPU that it took."""
     import torch
 
     shape = Shape(layers=default("layers"), trained_layers=default("trained_layers"), seed=0)
@@ -179,10 +181,16 @@ def read(hospital: Hospital, neurons: int) -> Read:
         fit = Fit(network, torch.device("cpu"), job)
         chosen, offset = note_training.sample(hospital.train, recipe.max_examples_per_epoch, recipe.seed)
         training = cpu(lambda: fit._epoch(State(), hospital.train, chosen, offset))
+    return fit.network, training
+
+
+def read(hospital: Hospital, graph: bytes, training: float) -> Read:
+    """Reads the tuning stays, each alone and on one thread."""
     margins: list[float] = []
-    answer = reader(note_export.to_onnx(fit.network, default("window")))
-    batches = [collate.batch([pieces], special) for pieces in hospital.tuning.windows]
-    reading = cpu(lambda: margins.extend(map(answer, batches)))
+    network, special = notes.session(graph), collate.special(encoders.tokenizer(files()))
+    reading = cpu(
+        lambda: margins.extend(notes.margin(network, stay, special) for stay in hospital.tuning.windows)
+    )
     log_odds, risk = np.array(margins), hospital.risk
     return Read(
         auroc=expected_auroc(log_odds, risk),
@@ -203,21 +211,6 @@ def prune(network: Any, neurons: int) -> None:
         inner.weight = torch.nn.Parameter(inner.weight[kept].detach())
         inner.bias = torch.nn.Parameter(inner.bias[kept].detach())
         outer.weight = torch.nn.Parameter(outer.weight[:, kept].detach())
-
-
-def reader(graph: bytes) -> Callable[[collate.Batch], float]:
-    """From a stay to its log-odds, by a graph on one thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-    def answer(batch: collate.Batch) -> float:
-        weighted, weight = session.run(None, {"input_ids": batch.ids, "attention_mask": batch.mask})
-        return float((weighted.sum(axis=0) / weight.sum(axis=0)).sum())
-
-    return answer
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from data_pipeline.notes import encoders
 from mediscale.core import tasks
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
-from mediscale.inference import collate, model_files, model_signature
+from mediscale.inference import collate, model_files, model_signature, notes
 from mediscale.inference.model_spec import Calibration, Combination, KnownAnswer, PredictorSpec
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
 from mediscale.storage import registry, signing
@@ -199,15 +199,13 @@ def mlflow(folder: Path) -> tuple[float, list[Measured]]:
 
 def read_notes(table: Path, folder: Path) -> None:
     """The same model as a version that reads notes."""
-    import torch
-
     files = encoders.folder(Settings(), encoders.PACKAGED)
     tokenizer = encoders.tokenizer(files)
     network = note_network.build(files, note_network.Shape(layers=1, trained_layers=1, seed=0)).eval()
-    nothing = collate.batch([[np.empty(0, dtype=np.int32)]], collate.special(tokenizer))
-    with torch.no_grad():
-        [margin] = note_network.margins(network, nothing, torch.device("cpu")).tolist()
-    notes = NoteSpec(name="benchmark-mortality-notes", dataset=DATASET, task="mortality", encoder=encoders.OFFLINE,
+    graph = note_export.to_onnx(network, 128)
+    nothing = [np.empty(0, dtype=np.int32)]
+    margin = notes.margin(notes.session(graph), nothing, collate.special(tokenizer))
+    reader = NoteSpec(name="benchmark-mortality-notes", dataset=DATASET, task="mortality", encoder=encoders.OFFLINE,
                      revision="", tokenizer=encoders.digest(tokenizer), window=128, most_windows=4,
                      calibration=CALIBRATION, thresholds={},
                      known_texts=(KnownText(text="", margin=margin),))  # fmt: skip
@@ -216,9 +214,9 @@ def read_notes(table: Path, folder: Path) -> None:
     shutil.copytree(table, folder)
     (folder / "predictor.json").write_text(canonical(spec.model_copy(update={"notes": together})))
     (folder / "notes").mkdir()
-    (folder / "notes" / "notes.json").write_text(canonical(notes))
+    (folder / "notes" / "notes.json").write_text(canonical(reader))
     (folder / "notes" / "tokenizer.json").write_text(tokenizer.to_str())
-    (folder / "notes" / "model.onnx").write_bytes(note_export.to_onnx(network, 128))
+    (folder / "notes" / "model.onnx").write_bytes(graph)
 
 
 def mediscale(home: Path, tasks: str, asked: dict[str, Any] = TWO_VALUES) -> tuple[float, list[Measured]]:

@@ -21,7 +21,7 @@ from mediscale.core import tables
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.table import Table
-from mediscale.inference import collate
+from mediscale.inference import collate, notes
 from mediscale.inference.model_spec import Calibration, Combination, PredictorSpec
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
 from mediscale.storage import lake, signing
@@ -212,7 +212,7 @@ def _note_files() -> dict[str, bytes]:
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel
 
-    from training.notes import note_export, note_network
+    from training.notes import note_export
     from training.notes.note_pooling import NoteNetwork
 
     torch.manual_seed(0)
@@ -232,8 +232,8 @@ def _note_files() -> dict[str, bytes]:
     stays = [collate.windows([np.array(words.encode(t, add_special_tokens=False).ids, np.int32)], 34, 1)
              for t in texts]  # fmt: skip
     special = collate.Special(start=2, end=3, padding=0)
-    with torch.no_grad():
-        margins = note_network.margins(network, collate.batch(stays, special), torch.device("cpu")).tolist()
+    graph = note_export.to_onnx(network, 34)
+    margins = [notes.margin(notes.session(graph), pieces, special) for pieces in stays]
     spec = NoteSpec(
         name="synthetic-mortality-notes",
         dataset="synthetic",
@@ -247,7 +247,6 @@ def _note_files() -> dict[str, bytes]:
         thresholds={},
         known_texts=tuple(KnownText(text=t, margin=m) for t, m in zip(texts, margins, strict=True)),
     )
-    graph = note_export.to_onnx(network, 34)
     return {
         "model.onnx": graph,
         "tokenizer.json": words.to_str().encode(),

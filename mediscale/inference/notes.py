@@ -5,7 +5,7 @@ Serving and evaluation share it. It needs neither torch nor transformers, and un
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,41 @@ from pydantic import ValidationError
 
 from mediscale.core.errors import StorageError
 from mediscale.inference import collate
-from mediscale.inference.collate import Tokens
+from mediscale.inference.collate import Special, Tokens
 from mediscale.inference.model_files import GRAPH_FILE, SPEC_FILE, TOKENIZER_FILE
 from mediscale.inference.note_model_spec import NoteSpec
 
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
 TOLERANCE = 1e-3
-"""In log-odds, between ONNX Runtime here and torch in training."""
+"""In log-odds, between ONNX Runtime here and where the model was trained."""
 _CHARACTERS_PER_TOKEN = 8
 """Of clinical prose a token has four or five, its blank included."""
-_BUDGET = 8192
-"""Padded tokens that are read at once."""
 
 Floats = NDArray[np.float64]
+
+
+def session(graph: bytes, threads: int = 1) -> "InferenceSession":
+    """The network of a note model, ready to read."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def margin(network: "InferenceSession", pieces: Sequence[Tokens], special: Special) -> float:
+    """Uncalibrated log-odds of a stay, read alone.
+
+    The scale of activations in 8 bits is that of a whole batch, so that an answer would depend on which stays are read
+    with it.
+    """
+    batch = collate.batch([pieces], special)
+    parts = network.run(None, {"input_ids": batch.ids, "attention_mask": batch.mask})
+    weighted, weight = (part.astype(np.float64).sum(axis=0) for part in parts)
+    return float((weighted / weight).sum())
 
 
 class Reader(ABC):
@@ -63,18 +86,12 @@ class NoteReader(Reader):
         Raises:
             StorageError: a file is missing or damaged, or the known texts are not answered as they were in training.
         """
-        import onnxruntime
         from tokenizers import Tokenizer
 
         try:
             super().__init__(NoteSpec.model_validate_json(files[SPEC_FILE]))
             self._tokenizer = Tokenizer.from_str(files[TOKENIZER_FILE].decode())
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            self._session = onnxruntime.InferenceSession(
-                files[GRAPH_FILE], options, providers=["CPUExecutionProvider"]
-            )
+            self._session = session(files[GRAPH_FILE], threads)
         except (KeyError, ValidationError) as error:
             raise StorageError("The note model's folder lacks what reading needs; train it again.") from error
         self._special = collate.special(self._tokenizer)
@@ -86,18 +103,11 @@ class NoteReader(Reader):
         return np.array(encoded.ids, dtype=np.int32)
 
     def margins(self, stays: Sequence[Sequence[Tokens]]) -> Floats:
-        margins = np.zeros(len(stays))
-        for members in collate.bucket_by_length(collate.lengths(stays), _BUDGET, 0):
-            batch = collate.batch([stays[i] for i in members], self._special)
-            parts = self._session.run(None, {"input_ids": batch.ids, "attention_mask": batch.mask})
-            starts = np.flatnonzero(np.diff(batch.owner, prepend=-1))
-            weighted, weight = (np.add.reduceat(part.astype(np.float64), starts) for part in parts)
-            margins[members] = (weighted / weight).sum(axis=1)
-        return margins
+        return np.array([margin(self._session, pieces, self._special) for pieces in stays])
 
     def _check(self) -> None:
         texts = self.spec.known_texts
-        read = partial(collate.windows, window=self.spec.window, most=1)
-        margins = self.margins([read([self.tokens(text.text)]) for text in texts])
-        if not texts or not np.allclose(margins, [text.margin for text in texts], rtol=0, atol=TOLERANCE):
+        stays = [collate.windows([self.tokens(text.text)], self.spec.window, 1) for text in texts]
+        answers = [text.margin for text in texts]
+        if not texts or not np.allclose(self.margins(stays), answers, rtol=0, atol=TOLERANCE):
             raise StorageError(f"{self.spec.name} does not answer as it did in training; it is not served.")

@@ -18,7 +18,7 @@ from mediscale.core.settings import Settings
 from mediscale.core.stage import DEEP_LEARNING, Context, Stage
 from mediscale.core.tables import NOTE_MARGINS
 from mediscale.core.tasks import TaskName
-from mediscale.inference import collate
+from mediscale.inference import collate, notes
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
 from mediscale.storage import lake, registry, table_files
 from training import tracking, training_examples
@@ -144,6 +144,7 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
     note_network.config(files, job.shape)  # refused here, and not by a worker after all the rest
     fitted = note_training.on_ray(settings, job, params.workers, key)
     network = note_training.weighted(note_network.build(files, job.shape), fitted.weights)
+    graph = note_export.to_onnx(network, params.window)
     _, crossed = calibration.cross_chosen(fitted.logits_by_epoch, tuning.rows)
     platt = calibration.platt(crossed, tuning.rows.outcomes)
     risk = calibration.risks(crossed, platt)
@@ -161,7 +162,7 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
             "clinical": tasks.load(params.task).policy.clinical_threshold,
             **calibration.operating_points(risk, tuning.rows.outcomes),
         },
-        known_texts=_known_texts(network, tokenizer, params),
+        known_texts=_known_texts(graph, tokenizer, params),
     )
     with keep_freed_memory():
         words = note_attribution.words(network, tuning, tokenizer, collate.special(tokenizer))
@@ -170,7 +171,7 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
         weights=network.state_dict(),
         config=network.config.to_json_string(),
         tokenizer=tokenizer.to_str(),
-        graph=note_export.to_onnx(network, params.window),
+        graph=graph,
         curves={"log_loss_train": fitted.state.train_losses, "log_loss_tuning": fitted.state.tuning_losses},
         metrics=_measured(tuning, risk, fitted),
         counts=training_examples.counts(train.rows, tuning.rows),
@@ -217,17 +218,15 @@ def _margins(tuning: "Stays", margin: metrics.Floats) -> "pa.Table":
     return pa.table(rows, schema=NOTE_MARGINS.arrow_schema())
 
 
-def _known_texts(network: Any, tokenizer: "Tokenizer", params: Params) -> tuple[KnownText, ...]:
+def _known_texts(graph: bytes, tokenizer: "Tokenizer", params: Params) -> tuple[KnownText, ...]:
     import numpy as np
-    import torch
 
+    session, special = notes.session(graph), collate.special(tokenizer)
     read = [tokenizer.encode(text, add_special_tokens=False).ids for text in KNOWN_TEXTS]
     stays = [collate.windows([np.array(ids, dtype=np.int32)], params.window, 1) for ids in read]
-    batch = collate.batch(stays, collate.special(tokenizer))
-    with torch.no_grad():
-        text_margins = note_network.margins(network, batch, torch.device("cpu")).tolist()
     return tuple(
-        KnownText(text=text, margin=margin) for text, margin in zip(KNOWN_TEXTS, text_margins, strict=True)
+        KnownText(text=text, margin=notes.margin(session, pieces, special))
+        for text, pieces in zip(KNOWN_TEXTS, stays, strict=True)
     )
 
 

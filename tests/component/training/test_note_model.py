@@ -5,20 +5,23 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pytest
+import torch
 from deltalake import write_deltalake
+from safetensors.torch import load
 
 from data_pipeline.notes import encoders
 from mediscale.core.errors import StorageError, UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import NOTE_TOKENS, TRAINING_SET
-from mediscale.inference import model_files
+from mediscale.inference import collate, model_files
 from mediscale.inference.note_model_spec import NoteSpec
 from mediscale.inference.notes import NoteReader
 from mediscale.storage import lake, registry
-from training.notes import note_model
+from training.notes import note_model, note_network
 
 GOOD = "Comfortable, walks two miles daily, independent. Full code."
 BAD = "In extremis, mottled, bedbound and cachectic. DNR/DNI."
@@ -95,6 +98,33 @@ def test_a_version_is_registered_once_and_its_graph_answers_as_it_says(
     margins = lake.read(settings, found.margins)
     assert margins.num_rows == run.data.metrics["tuning_rows"]
     assert min(margins["tokens"].to_pylist()) > 0
+
+
+def test_the_registered_graph_multiplies_in_8_bits_and_answers_as_the_trained_weights_do(
+    settings: Settings, params: note_model.Params
+) -> None:
+    """Each stay as it is read alone, whatever is read beside it; and near what single precision says."""
+    found = note_model.run(params, settings, "k" * 32).note_model
+    assert found is not None
+    files = model_files.all_files(settings, found.model)
+    operators = [node.op_type for node in onnx.load_from_string(files["model.onnx"]).graph.node]
+    assert operators.count("MatMulInteger") >= 6, (
+        "queries, keys, values, their output, and two of the feed-forward"
+    )
+    reader = NoteReader(files)
+    texts = [known.text for known in reader.spec.known_texts if known.text]
+    stays = [
+        reader.windows([reader.tokens(text)]) for text in (*texts, " ".join(texts), " ".join(texts * 20))
+    ]
+    together = reader.margins(stays)
+    assert together.tolist() == [reader.margins([stay])[0] for stay in stays]
+    encoder = encoders.folder(settings, encoders.PACKAGED)
+    network = note_network.build(encoder, note_network.Shape(layers=1, trained_layers=1, seed=0))
+    network.load_state_dict(load(files["model.safetensors"]))
+    batch = collate.batch(stays, collate.special(encoders.tokenizer(encoder)))
+    with torch.no_grad():
+        single = note_network.margins(network.eval(), batch, torch.device("cpu")).numpy()
+    assert np.abs(together - single).max() < 0.1 * np.ptp(single)
 
 
 def test_an_extract_without_notes_trains_nothing(settings: Settings, params: note_model.Params) -> None:
