@@ -109,7 +109,8 @@ _SCHOOL = (
 _HOSPITAL = (
     r"(?i:(?<=\bat )|(?<=\bfrom )|(?<=\bto )|(?<=\bof ))(?!(?:Outside|Other|Outpatient|Home|Skilled|Community|Local"
     r"|Long|General|Regional|The|Our|This|That|Emergency|State|City|County|Inpatient|Day|Acute|Psychiatric|Rehab\w*|Children"
-    r"|University|Teaching|Referring|Transferring|VA|OSH)\b)"
+    r"|University|Teaching|Referring|Transferring|VA|OSH|Prior|Previous|Present|Recent|Current|Her|His|Tertiary|Palliative"
+    r"|Assisted|Sub-?[Aa]cute)\b)"
     rf"(?:{_CAPITAL}[ \t]+){{1,3}}(?:Hospital|Medical Cent(?:er|re)|Infirmary|Nursing Home|Hospice)(?!\w)"
 )
 """An institution by its name; ``Outside Hospital`` and its like have none."""

@@ -47,7 +47,7 @@ ROLE = (
     r"technologist|technician|operator|to|from|re|attn|mother|father|parent|spouse|wife|husband|son|daughter"
     r"|sister|brother|partner"
     r"|(?:electronically )?signed(?: electronically)?|(?:e-?)?signature"
-    r"|(?:(?:note|signed|written|entered|completed|ordered) )?by"
+    r"|(?:note|signed|written|entered|completed|ordered) by"
 )
 LABEL = re.compile(
     rf"(?<!\w){caseless(ROLE)}(?:\(s\))?[ \t]*(?::|=|\bis\b|\bwas\b)[ \t]*(?:(?i:dr|mr|mrs"

@@ -111,7 +111,7 @@ _RECORD = re.compile(
     r"|(?=[A-Z])(?<![\w-])[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z](?!\w)"  # codice fiscale, of Italy
     r"|(?=[A-Z])(?<![\w-])[A-Z]{2}(?=(?:[A-Z ]{0,7}\d){10})\d\d(?: ?[A-Z0-9]{4}){3,7}"
     r"(?: ?[A-Z0-9]{1,3})?(?![\w-])"  # IBAN, of ten digits at least
-    r"|(?=[A-Z])(?<![\w/])[A-Z]{1,4}/\d{2,4}/\d{3,8}(?![\w/])"  # a reference, by its year
+    rf"|(?=[A-Z])(?<![\w/])[A-Z]{{1,4}}/(?:{YEAR}/\d{{3,8}}|\d\d/\d{{4,8}})(?![\w/])"  # a reference, by its year
     r"|(?=\()(?:\(\d\d\)[A-Z0-9]{2,20}){2,6}(?!\w)"  # a device's identifier (UDI), with its serial number
     r"|(?=[A-Z])(?<!\w)[A-CEGHJ-PR-TW-Z]{2}(?: \d\d){3} [A-D](?!\w)"  # national insurance, of the United Kingdom
 )

@@ -203,6 +203,8 @@ def test_a_drug_below_a_name_that_ends_in_a_hyphen_stays() -> None:
         "Given at 0800 1200 1600 2000; UOP 1500 1750 2000 1800; CFU 100000-1000.",
         "CN12 WITH GOOD TONE THAT WAS; ending with 1200 mg; see (1.2.34) and 2.1.10.",
         "psoriasis guttate 30 years; nulliparous woman 34 yo.",
+        "Nutrition by: Gtube. MAP/65/120, RR/12/100.",
+        "History of Prior Hospital admissions, to Tertiary Medical Center, Course of Her Hospital Stay.",
         "Bullous RD on exam. Consult RD at bedside.",
     ],
 )
