@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1 << 17
 """Rows of a table that are typed before their facts are computed."""
 
-PIECE_ROWS = 1 << 19
+PIECE_ROWS = 1 << 18
 """Rows of the extract for each piece of its patients, who are judged together: what is in memory at once does not grow
 with the extract."""
 
