@@ -37,7 +37,7 @@ def first_line(path: Path) -> int:
 
 
 def header(path: Path, written: Csv, place: Path) -> list[str]:
-    """The names of a CSV or Parquet file's columns, in lower case; ``shown`` is how an error names the file.
+    """The names of a CSV or Parquet file's columns, in lower case; ``place`` is how an error names the file.
 
     Raises:
         InputError: the file is torn or of another format.
