@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.cohort import at_risk
-from data_pipeline.cohort.bitemporal import latest_as_of
+from data_pipeline.cohort.bitemporal import BitemporalTime, latest_as_of
 from data_pipeline.cohort.stays import Patient, Stay, patients
 from mediscale.core.task_times import Anchor, MayBeAsked, PredictionTime
 from mediscale.core.tasks import ADULT_YEARS, Task
@@ -42,36 +42,45 @@ def due_predictions(
 
 def of_stay(patient: Patient, stay: Stay, task: Task) -> tuple[datetime, ...]:
     """The prediction times of the stay (naive UTC), in order, at which the patient is alive and there; none where the
-    patient is not. Who is at risk of those, ``at_risk`` tells."""
+    patient is not. Who is at risk of those, ``at_risk`` tells.
+
+    A time that follows from what became known only after it (an admission that was corrected, or came late) is none:
+    nobody could have asked then."""
     moments = (
         _at_discharge(stay, task.at_risk.excluded_destinations)
         if task.prediction_time.anchor == "discharge"
         else _after_admission(stay, task.prediction_time)
     )
-    return tuple(at for at in moments if task.unit == "encounter" or not died_before(patient, at))
+    return tuple(
+        at
+        for at in moments
+        if stay.admitted.available <= at and (task.unit == "encounter" or not died_before(patient, at))
+    )
 
 
 def _at_discharge(stay: Stay, excluded_destinations: Sequence[str]) -> Iterator[datetime]:
-    if stay.discharged and not stay.death and stay.destination not in excluded_destinations:
-        yield stay.discharged.time
+    ended = stay.discharged
+    left = not stay.death and stay.destination not in excluded_destinations
+    if left and ended and ended.available <= ended.time:
+        yield ended.time
 
 
 def _after_admission(stay: Stay, prediction_time: PredictionTime) -> Iterator[datetime]:
     """The prediction times after an admission at which the patient was there and alive."""
     for start, end in _periods(stay, prediction_time.anchor):
         for hours in prediction_time.hours:
-            at = start + timedelta(hours=hours)
-            if (end is None or at < end) and _alive_in_hospital(stay, at):
+            at = start.time + timedelta(hours=hours)
+            if start.available <= at and (end is None or at < end) and _alive_in_hospital(stay, at):
                 yield at
 
 
-def _periods(stay: Stay, anchor: Anchor) -> Iterator[tuple[datetime, datetime | None]]:
+def _periods(stay: Stay, anchor: Anchor) -> Iterator[tuple[BitemporalTime, datetime | None]]:
     """When the hours of an anchor begin, and when the patient is no longer there; None where the stay says so."""
     if anchor == "icu_admission":
         for icu in stay.icu_stays:
-            yield icu.admitted.time, icu.discharged.time if icu.discharged else None
+            yield icu.admitted, icu.discharged.time if icu.discharged else None
     else:
-        yield stay.admitted.time, None
+        yield stay.admitted, None
 
 
 def _alive_in_hospital(stay: Stay, at: datetime) -> bool:
@@ -95,7 +104,7 @@ def may_be_asked(stay: Stay, at: datetime, moments: MayBeAsked, excluded_destina
         return at in _at_discharge(stay, excluded_destinations)
     first, last = (timedelta(hours=hours) for hours in moments.hours)
     return _alive_in_hospital(stay, at) and any(
-        first <= at - start <= last and (end is None or at < end)
+        first <= at - start.time <= last and (end is None or at < end)
         for start, end in _periods(stay, moments.anchor)
     )
 

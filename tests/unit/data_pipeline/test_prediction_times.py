@@ -168,3 +168,15 @@ def test_every_prediction_time_is_a_moment_at_which_a_server_may_be_asked(events
             assert prediction_times.may_be_asked(
                 stay, at, task.may_be_asked, task.at_risk.excluded_destinations
             )
+
+
+@pytest.mark.parametrize("known", ["2022-03-02 09:59", "2022-03-02 10:00", "2022-03-02 10:01"])
+def test_a_stay_whose_admission_became_known_after_the_prediction_is_not_predicted(
+    events: Draw, known: str
+) -> None:
+    """As after a corrected extract: one such stay made the leak certificate refuse every version of the dataset."""
+    admitted = "HOSPITAL_ADMISSION//EMERGENCY | 10 | 2022-03-01 10:00"
+    ward = events(WARD.replace(admitted, f"{admitted[:-16]}{known}"))
+    stays = cohort_flow.cohort(ward, "mortality", None, 0)
+    predicted = [row["stay_id"] for row in stays.to_pylist() if row["prediction_time"] is not None]
+    assert predicted == ([40] if known == "2022-03-02 10:01" else [10, 40])
