@@ -128,7 +128,9 @@ def _erase(options: argparse.Namespace) -> int:
     from mediscale.storage import signing
 
     home, number = settings(), _number(options.patient)
+    print("Every table is looked through, in all of its versions …", file=sys.stderr, flush=True)
     if options.dry_run:
+        erasure.check_reason(number, options.reason)
         erased = erasure.preview(home, options.dataset, number)
         print("Nothing was removed. Without --dry-run, these rows go, in all versions of each table:")
     else:

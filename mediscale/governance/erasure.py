@@ -108,7 +108,7 @@ def erase(settings: Settings, dataset: str, number: str, reason: str, actor: str
         UsageError: the reason names the patient.
         MediscaleError: nothing can be signed here; then nothing was removed.
     """
-    _check_reason(number, reason)
+    check_reason(number, reason)
     with locks.exclusive(settings, *UPKEEP), call.none_running(settings, dataset):
         path, journal = _unfinished(settings, dataset, number) or _begin(settings, dataset, number, reason)
         _record(settings, journal, path, actor, at)
@@ -118,7 +118,12 @@ def erase(settings: Settings, dataset: str, number: str, reason: str, actor: str
     return erased
 
 
-def _check_reason(number: str, reason: str) -> None:
+def check_reason(number: str, reason: str) -> None:
+    """Refuses a reason that names the patient.
+
+    Raises:
+        UsageError: it does.
+    """
     identifying = {"record", "phone", "email", "address", "url"}
     named = re.search(rf"(?<!\w){re.escape(number)}(?!\w)", reason)
     if named or any(span.kind in identifying for span in phi_patterns.find_patterns(reason)):
