@@ -264,7 +264,7 @@ def _added_records(settings: Settings, lists: Iterable[_SignedList]) -> list[str
 def _models(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
     for version, digest in dict.fromkeys((move.version, move.evidence_digest) for move in moves):
         try:
-            model_signature.check(settings, version, digest)
+            model_signature.check_folder(settings, version, digest)
         except MediscaleError as error:
             yield str(error)
 

@@ -75,6 +75,33 @@ def check(settings: Settings, model: ModelRef, evidence_digest: str) -> None:
         NotFoundError: there is no signature, or no files.
         StorageError: it is not an accepted key's, of another version or evidence, or a file is not as it was signed.
     """
+    signed = _signed_digests(settings, model, evidence_digest)
+    answering = {name: digest for name, digest in signed.items() if name in model_files.ANSWERING_FILES}
+    _compare(model, answering, model_files.read_verified(settings, model))
+
+
+def check_folder(settings: Settings, model: ModelRef, evidence_digest: str) -> None:
+    """Verifies all that ``check`` does, and the folder's other files, by which MLflow loads a version.
+
+    Raises:
+        NotFoundError, StorageError: as ``check``; a file that was added is not as it was signed either.
+    """
+    signed = _signed_digests(settings, model, evidence_digest)
+    _compare(model, signed, model_files.all_files(settings, model))
+
+
+def _compare(model: ModelRef, signed: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    unlike = [name for name in sorted(signed.keys() | digests) if signed.get(name) != digests.get(name)]
+    if unlike:
+        raise StorageError(
+            f"{len(unlike)} files of {model} are not as they were signed ({', '.join(unlike[:3])}); restore them from "
+            "a backup or train it again."
+        )
+
+
+def _signed_digests(settings: Settings, model: ModelRef, evidence_digest: str) -> Mapping[str, str]:
+    """The SHA-256 of each file, by relative name, that an accepted key signed for a version and its evidence."""
     statement = _verified(settings, model, place(settings, model, evidence_digest))
     try:
         signed = {entry["name"]: entry["digest"] for entry in statement["predicate"]["resources"]}
@@ -87,16 +114,7 @@ def check(settings: Settings, model: ModelRef, evidence_digest: str) -> None:
         raise StorageError(
             f"The signature beside {model} is of {of[0]} or of other evidence; it is not served."
         )
-    files = model_files.read_verified(settings, model)
-    changed = [
-        name for name, content in files.items() if signed.get(name) != hashlib.sha256(content).hexdigest()
-    ]
-    missing = (signed.keys() & model_files.ANSWERING_FILES) - files.keys()
-    if changed or missing:
-        raise StorageError(
-            f"{len(changed) + len(missing)} files of {model} are not as they were signed; restore them from a backup "
-            "or train it again."
-        )
+    return signed
 
 
 def _verified(settings: Settings, model: ModelRef, uri: str) -> Mapping[str, Any]:

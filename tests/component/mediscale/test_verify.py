@@ -66,7 +66,8 @@ def home(signed_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _promote(settings: Settings, files: Path, version: int) -> None:
-    shutil.copytree(files, settings.home / "artifacts" / f"v{version}")
+    folder = Path(shutil.copytree(files, settings.home / "artifacts" / f"v{version}"))
+    (folder / "MLmodel").write_text("loader_module: mlflow.xgboost")
     move = _move(settings, version, sequence=version, moved_at=DAY + timedelta(days=version))
     model_signature.sign(settings, move.version, move.evidence_digest)
     registry.record(settings, DATASET, move)
@@ -260,6 +261,13 @@ ATTACKS: dict[str, tuple[Callable[[Settings], object], str]] = {
     "edited evidence with its record": (change_evidence_with_its_record, "v2 was decided is in no record"),
     "an edited model": (
         lambda home: (home.home / "artifacts/v2/model.json").write_bytes(b"{}"), f"The files of {MODEL} v2 were changed"
+    ),
+    "an edited file of MLflow's": (
+        lambda home: (home.home / "artifacts/v2/MLmodel").write_bytes(b"loader_module: other"),
+        f"1 files of {MODEL} v2 are not as they were signed (MLmodel)"
+    ),
+    "an added file": (
+        lambda home: (home.home / "artifacts/v2/code.py").write_bytes(b""), "not as they were signed (code.py)"
     ),
     "rows with their record": (change_rows_with_their_record, "The record labels/3.json was changed after"),
     "rows with their record and its list": (change_list_too, "is gone or was changed after it was signed"),
