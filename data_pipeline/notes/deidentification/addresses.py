@@ -101,9 +101,11 @@ _NO_NUMBER = (
     rf"(?i:(?<=corner of )){_CAPITAL}(?: {_CAPITAL}){{0,2}} (?:and|&) {_CAPITAL}(?: {_CAPITAL})?(?!\w)",
 )
 """A street, or two that meet, without a house."""
+_CALLED = rf"(?:{_CAPITAL}[ \t]+){{1,3}}(?<!\.[ \t])(?<!\.[ \t][ \t])"
+"""What an institution is called; a sentence that ends before its kind calls none, as in "in June.  Hospital course"."""
 _SCHOOL = (
     r"(?i:(?<=\bat )|(?<=\bof )|(?<=\bfrom )|(?<=\bto )|(?<=\battends )|(?<=\bnear ))"
-    rf"(?:{_CAPITAL}[ \t]+){{1,3}}(?:Elementary|Middle School|High School|School|Academy|University|College"
+    rf"{_CALLED}(?:Elementary|Middle School|High School|School|Academy|University|College"
     r"|Preschool|Daycare|Church|Synagogue|Mosque|Parish)(?![ \t]+of\b)(?!\w)"
 )
 _HOSPITAL = (
@@ -111,7 +113,8 @@ _HOSPITAL = (
     r"|Long|General|Regional|The|Our|This|That|Emergency|State|City|County|Inpatient|Day|Acute|Psychiatric|Rehab\w*|Children"
     r"|University|Teaching|Referring|Transferring|VA|OSH|Prior|Previous|Present|Recent|Current|Her|His|Tertiary|Palliative"
     r"|Assisted|Sub-?[Aa]cute)\b)"
-    rf"(?:{_CAPITAL}[ \t]+){{1,3}}(?:Hospital|Medical Cent(?:er|re)|Infirmary|Nursing Home|Hospice)(?!\w)"
+    rf"{_CALLED}(?:Hospital(?![ \t]+(?i:course|stay)\b)|Medical Cent(?:er|re)|Infirmary|Nursing Home"
+    r"|Hospice)(?!\w)"
 )
 """An institution by its name; ``Outside Hospital`` and its like have none."""
 _COORDINATES = (

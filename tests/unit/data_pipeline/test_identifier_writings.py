@@ -166,7 +166,7 @@ def test_a_date_in_words_moves_as_the_same_one_in_figures(
         ("M/96 with CHF; a 97 year-and-3-month-old", ["96", "97"]),
         ("teacher at Quillfeather Elementary, now at Wexcombe High School", ["Quillfeather", "Wexcombe"]),
         ("Note by: Wexcombe-Huber F. (PGY2)\nQuillfeather RD 14:20", ["Wexcombe", "Huber", "Quillfeather"]),
-        ("seen at Mercy Hospital, apt on Wisteria Ln", ["Mercy", "Wisteria"]),
+        ("seen at Mercy Hospital and St. Wexcombe's Hospital, apt on Wisteria Ln", ["Mercy", "Wexcombe", "Wisteria"]),
         ("Ph 9555 0148; file wexcombe_ct.dcm; ref CM/2019/00412", ["0148", "wexcombe", "00412"]),
         ("admitted 24/12, born 98 years ago; age=99", ["24/12", "98", "99"]),
         ("On 3/14 leads were drawn, on 12/4 limb saved, 3/12 port placed", ["3/14", "12/4", "3/12"]),
@@ -205,6 +205,7 @@ def test_a_drug_below_a_name_that_ends_in_a_hyphen_stays() -> None:
         "psoriasis guttate 30 years; nulliparous woman 34 yo.",
         "Nutrition by: Gtube. MAP/65/120, RR/12/100.",
         "History of Prior Hospital admissions, to Tertiary Medical Center, Course of Her Hospital Stay.",
+        "Last seen in the month of Nausea.  Hospital course was uneventful. Summary of Entire Hospital Course.",
         "Bullous RD on exam. Consult RD at bedside.",
     ],
 )
