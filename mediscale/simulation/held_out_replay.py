@@ -117,10 +117,13 @@ def plain_request(values: dict[str, float]) -> dict[str, Any]:
     sex = values.pop("sex", None)
     # Who is 18 by the calendar may be hours younger in years of mean length; a request of a child is refused.
     values["age"] = max(values["age"], schemas.ADULT[0])
-    # The newest pressures may be of two moments, and the server refuses them where they seem to be swapped.
+    # The newest pressures may be of several moments, and the server refuses them where they seem to be swapped.
     systolic = values.get("systolic_blood_pressure", math.inf)
     if systolic < values.get("diastolic_blood_pressure", -math.inf):
         del values["diastolic_blood_pressure"]
+    diastolic, mean = values.get("diastolic_blood_pressure", -math.inf), values.get("mean_blood_pressure")
+    if mean is not None and not diastolic <= mean <= systolic:
+        del values["mean_blood_pressure"]
     return values if sex is None else {**values, "sex": "female" if sex else "male"}
 
 

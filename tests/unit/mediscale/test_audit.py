@@ -142,7 +142,7 @@ def test_an_answer_that_moves_to_the_lake_while_it_is_read_stands_there_once(
     [
         (["audit", "--dataset", "sythetic"], 7, "There is no dataset sythetic"),
         (["runs", "--dataset", "sythetic"], 0, "No run of sythetic"),
-        (["run", "--dataset", ""], 2, "--dataset is empty"),
+        (["run", "--dataset", ""], 2, "choose another --dataset"),
     ],
 )
 def test_a_name_with_a_slip_in_it_is_not_answered_with_nothing(
