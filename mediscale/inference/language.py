@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from mediscale.core.errors import BusyError, InputError, StorageError
 from mediscale.core.settings import Settings
-from mediscale.inference import base_models, collate, joined_adapter
+from mediscale.inference import base_models, collate, fused_adapter
 from mediscale.inference.base_models import Quantization
 from mediscale.inference.language_spec import INSTRUCTION, LanguageSpec
 from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
@@ -383,7 +383,7 @@ def adapted(
     model = model.to(on) if quantization == "none" else model
     model.requires_grad_(False)
     if on.type == "cpu":
-        joined_adapter.join(model)
+        fused_adapter.fuse(model)
     return LanguageModel(model, base_models.tokenizer(base), instruction)
 
 

@@ -22,7 +22,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import Split
-from mediscale.inference import base_models, collate, joined_adapter, language, prompts
+from mediscale.inference import base_models, collate, fused_adapter, language, prompts
 from mediscale.inference.base_models import Quantization
 from mediscale.storage import private_files
 from training import ray_session
@@ -256,7 +256,7 @@ def build(job: Job, workers: int = 1) -> Any:
     )
     trainer.remove_callback(transformers.PrinterCallback)
     if not packed:
-        joined_adapter.join(trainer.model)
+        fused_adapter.fuse(trainer.model)
     lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
     trainer.real_tokens = trainer.padded_tokens = sum(lengths)
     if not packed:

@@ -61,5 +61,5 @@ def quantized(graph: bytes) -> bytes:
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:
-    """That a graph had better be preprocessed goes for static quantisation."""
+    """Keeps back the advice to preprocess a graph, which goes for static quantisation."""
     return "pre-processing before quantization" not in record.getMessage()

@@ -16,7 +16,7 @@ from training.tabular.request_dropout import filled_features
 
 @cache
 def signs(task: TaskName) -> tuple[int, ...]:
-    """Of each feature 1 where the risk may only rise with it, -1 where it may only fall, else 0.
+    """Directions of the features: 1 where the risk may only rise with it, -1 where it may only fall, else 0.
 
     Constrained are the features that a plain value fills, so that the answer to a request changes in one direction with
     that value. How often or how steeply it was charted is not constrained.
