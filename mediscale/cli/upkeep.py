@@ -80,10 +80,11 @@ def _restore(options: argparse.Namespace) -> int:
     home = settings()
     restored = backup.restore(home, options.folder, signing.actor(home), caller.now())
     print(f"{restored.files:,} files were restored.")
-    for dataset, (newest, accepted) in sorted(restored.lost.items()):
+    for dataset, end in sorted(restored.histories.items()):
+        lost = f", and entry {end.accepted} was accepted here before" if end.accepted > end.sequence else ""
         print(
-            f"The history of {dataset} ends at entry {newest}, and entry {accepted} was accepted here before: what was "
-            "decided after the backup is lost."
+            f"The history of {dataset} ends at entry {end.sequence} of {end.at:%Y-%m-%d %H:%M} UTC{lost}: what was "
+            "decided after that is lost."
         )
     for dataset, n in sorted(restored.erased.items()):
         print(f"{n} patients of {dataset} who were erased after the backup were erased again.")

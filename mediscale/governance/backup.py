@@ -35,12 +35,22 @@ _PRIVATE = b"PRIVATE KEY"
 
 
 @dataclass(frozen=True)
+class HistoryEnd:
+    """Where a restored history ends."""
+
+    sequence: int
+    at: datetime
+    accepted: int
+    """The newest entry that was accepted here of a lake at this place; 0 where none was."""
+
+
+@dataclass(frozen=True)
 class Restored:
     """What a restore found."""
 
     files: int
-    lost: dict[str, tuple[int, int]]
-    """Datasets whose history was longer once: the newest entry now, and the newest that was accepted here."""
+    histories: dict[str, HistoryEnd]
+    """By dataset; what was decided after its end is lost."""
     erased: dict[str, int]
     """By dataset, how many patients were erased again."""
 
@@ -91,8 +101,8 @@ def restore(settings: Settings, folder: Path, actor: str, at: datetime) -> Resto
     for name in _logs_last(digests):
         part, _, path = name.partition("/")
         _upload(folder / name, f"{_parts(settings)[part]}/{path}", replace=part != "trust")
-    lost = dict(_shorter_histories(settings))
-    return Restored(len(digests), lost, _erase_again(settings, actor, at))
+    histories = dict(_history_ends(settings))
+    return Restored(len(digests), histories, _erase_again(settings, actor, at))
 
 
 def _parts(settings: Settings) -> dict[str, str]:
@@ -175,17 +185,17 @@ def _upload(source: Path, uri: str, replace: bool) -> None:
 # --- after a restore ---------------------------------------------------------------------------------------------
 
 
-def _shorter_histories(settings: Settings) -> Iterator[tuple[str, tuple[int, int]]]:
+def _history_ends(settings: Settings) -> Iterator[tuple[str, HistoryEnd]]:
     """Accepts histories that end before what was accepted here: a person who restores a backup decides that."""
     for dataset in lake.datasets(settings):
         kept = max((head.sequence for head in accepted_heads.accepted(settings, dataset)), default=0)
         if kept and lake.exists(settings, dataset, HISTORY.name):
             rows = lake.read(settings, lake.latest(settings, dataset, HISTORY.name), ["sequence"])
-            newest = max(rows["sequence"].to_pylist(), default=0)
-            if newest < kept:
+            if max(rows["sequence"].to_pylist(), default=0) < kept:
                 accepted_heads.forget(settings, dataset)
-                yield dataset, (newest, kept)
-        history.entries(settings, dataset)
+        entries = history.entries(settings, dataset)
+        if entries:
+            yield dataset, HistoryEnd(entries[-1].sequence, entries[-1].at, kept)
 
 
 def _erase_again(settings: Settings, actor: str, at: datetime) -> dict[str, int]:

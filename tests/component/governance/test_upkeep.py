@@ -105,12 +105,27 @@ def test_a_lost_home_comes_back_and_who_was_erased_since_stays_erased(hospital, 
     capsys.readouterr()
     assert main.main(["restore", str(tmp_path / "backup")]) == 0
     said = capsys.readouterr().out
-    assert f"ends at entry {entries[-1].sequence}, and entry {entries[-1].sequence + 2} was accepted" in said
+    newest = entries[-1]
+    ended = f"ends at entry {newest.sequence} of {newest.at:%Y-%m-%d %H:%M} UTC, and entry {newest.sequence + 2} was"
+    assert ended in said
     assert "2 patients of synthetic who were erased after the backup were erased again." in said
     assert naming(settings, names) == {}
     assert [e.kind for e in history.entries(settings, DATASET)][-2:] == ["erasure", "erasure"]
     assert main.main(["lineage", "71000033", "--dataset", DATASET]) == 0
     assert main.main(["restore", str(tmp_path / "backup")]) == 2, "there is a home"
+
+
+def test_a_backup_that_is_restored_at_a_new_place_says_where_its_history_ends(
+    hospital, tmp_path, capsys, monkeypatch
+) -> None:
+    """As the page of alerts asks of a broken history: nothing was accepted of a lake there before."""
+    newest = history.entries(hospital.settings, DATASET)[-1]
+    assert main.main(["backup", str(tmp_path / "backup")]) == 0
+    monkeypatch.setenv("MEDISCALE_HOME", str(tmp_path / "elsewhere"))
+    capsys.readouterr()
+    assert main.main(["restore", str(tmp_path / "backup")]) == 0
+    ended = f"The history of {DATASET} ends at entry {newest.sequence} of {newest.at:%Y-%m-%d %H:%M} UTC: what was"
+    assert ended in capsys.readouterr().out
 
 
 def test_half_a_backup_or_a_changed_one_is_not_restored(hospital, tmp_path, capsys) -> None:
