@@ -112,26 +112,6 @@ class Occurred(Frozen):
     window: Window
 
 
-class MonotoneConstraints(Frozen):
-    """Monotone constraints: with which values (``age`` and concepts, as far as the task reads them) the risk may only
-    rise or only fall, all else equal. Of every other value the training rows decide."""
-
-    rising: tuple[str, ...] = ()
-    falling: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _inputs_exist(self) -> Self:
-        inputs, constrained = ["age", *(concept.name for concept in CONCEPTS)], (*self.rising, *self.falling)
-        if unknown := sorted(set(constrained) - set(inputs)):
-            raise ValueError(
-                f"{unknown[0]} is neither age nor a concept of mediscale/core/concepts.py; "
-                f"{suggestion(unknown[0], inputs)}"
-            )
-        if twice := next((name for i, name in enumerate(constrained) if name in constrained[:i]), None):
-            raise ValueError(f"{twice} is named twice; the risk rises or falls with it")
-        return self
-
-
 class Features(Frozen):
     """What a model of the task reads beside the person, earlier use of the hospital and comorbidity, which all read."""
 
@@ -140,7 +120,6 @@ class Features(Frozen):
     treatments: tuple[Treated, ...] = ()
     coded: tuple[Coded, ...] = ()
     occurred: tuple[Occurred, ...] = ()
-    monotone: MonotoneConstraints = MonotoneConstraints()
 
     @property
     def measurements(self) -> tuple[tuple[str, Statistic, Window], ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from data_pipeline.features import kernel
 from mediscale.core.errors import InputError
 from mediscale.core.tasks import TaskName
-from training.tabular import monotone_constraints, request_dropout, tree_format
+from training.tabular import request_dropout, tree_format
 from training.tabular.recipe import Recipe
 from training.tabular.tree_format import Leaf, Node, Split
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DRAWS = 10
 
 
-def parameters(recipe: Recipe, task: TaskName) -> dict[str, Any]:
+def parameters(recipe: Recipe) -> dict[str, Any]:
     """LightGBM's parameters. Trees are grown leaf by leaf, within the depth."""
     return {
         "objective": "binary",
@@ -36,7 +36,6 @@ def parameters(recipe: Recipe, task: TaskName) -> dict[str, Any]:
         "feature_fraction": recipe.colsample,
         "feature_pre_filter": False,
         "lambda_l2": recipe.l2,
-        "monotone_constraints": list(monotone_constraints.signs(task)),
         "num_threads": recipe.threads,
         "seed": recipe.seed,
         "deterministic": True,
@@ -56,7 +55,7 @@ class Growth:
         import lightgbm
 
         inputs, outcomes, weights = request_dropout.with_requests(training, task, recipe.seed)
-        params = parameters(recipe, task)
+        params = parameters(recipe)
         self._booster = lightgbm.Booster(
             params, lightgbm.Dataset(inputs, outcomes, weight=weights, params=params)
         )

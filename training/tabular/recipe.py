@@ -19,8 +19,7 @@ class Recipe(Frozen):
     """How the trees are grown."""
 
     library: TreeLibrary = "xgboost"
-    """Which library grows the trees. Those of each are stored, explained and served alike; Spark ML has no monotone
-    constraints, so that its trees follow none."""
+    """Which library grows the trees. Those of each are stored, explained and served alike."""
     rounds: int = Field(300, ge=1, le=1000)
     """Most trees; the log loss on the tuning split ends it earlier."""
     patience: int = Field(30, ge=1)

@@ -12,7 +12,7 @@ import numpy as np
 from data_pipeline.features import kernel
 from mediscale.core.tasks import TaskName
 from training.step_log import StepLog
-from training.tabular import monotone_constraints, request_dropout
+from training.tabular import request_dropout
 from training.tabular.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MAX_BIN = 64
 
 
-def parameters(recipe: Recipe, task: TaskName) -> dict[str, Any]:
+def parameters(recipe: Recipe) -> dict[str, Any]:
     """XGBoost's parameters. No reweighting of the classes: it would spoil the calibration of the risks."""
     return {
         "objective": "binary:logistic",
@@ -39,7 +39,6 @@ def parameters(recipe: Recipe, task: TaskName) -> dict[str, Any]:
         "subsample": recipe.subsample,
         "colsample_bytree": recipe.colsample,
         "lambda": recipe.l2,
-        "monotone_constraints": monotone_constraints.signs(task),
         "nthread": recipe.threads,
         "seed": recipe.seed,
         "verbosity": 0,
@@ -59,7 +58,7 @@ def train(
     rows, unseen = _matrices(training, tuning, task, recipe)
     record: dict[str, dict[str, list[float]]] = {}
     booster = xgboost.train(
-        parameters(recipe, task),
+        parameters(recipe),
         rows,
         recipe.rounds,
         evals=[(rows, "train"), (unseen, "tuning")],
@@ -96,7 +95,7 @@ class Growth:
         import xgboost
 
         self._rows, self._unseen = _matrices(training, tuning, task, recipe)
-        self._booster = xgboost.Booster(parameters(recipe, task), [self._rows, self._unseen])
+        self._booster = xgboost.Booster(parameters(recipe), [self._rows, self._unseen])
         self._rounds = 0
 
     def grow(self) -> bool:

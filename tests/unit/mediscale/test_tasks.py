@@ -164,10 +164,6 @@ def measured(**block: object) -> dict[str, object]:
     return {"measured": [{**usual, **block}]}
 
 
-def monotone(**signs: list[str]) -> dict[str, object]:
-    return {**measured(), "monotone": signs}
-
-
 OUTAGE = next(stress for stress in MORTALITY["policy"]["stresses"] if stress["kind"] == "unavailable")
 DECLARED = content("optional/encounter_readmission")
 NO_LEAD_TIME = {**MORTALITY["policy"]["alert_burden"], "lead_time_hours_low": None}
@@ -179,7 +175,7 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
     [
         ("- a list", "it lacks title, intended_use, .*, policy; correct"),
         ("title: [", "while parsing"),
-        (changed(MORTALITY, colour="red"), "line 253, colour: there is no such key; there are name, .* 1 more"),
+        (changed(MORTALITY, colour="red"), "line 229, colour: there is no such key; there are name, .* 1 more"),
         (changed(MORTALITY, policies={}), r"policies: there is no such key; did you mean policy\?"),
         (
             changed(MORTALITY, prediction_time={"anchor": "admission", "hour_after": 24}),
@@ -205,14 +201,6 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
         (
             changed(MORTALITY, extends=["first_day_feature"]),
             r"extends.0: first_day_feature is none of the files in shared/; did you mean first_day_features\?",
-        ),
-        (
-            changed(MORTALITY, features=monotone(rising=["lactat"])),
-            r"features.monotone: .*lactat is neither age nor a concept of .*; did you mean lactate\?",
-        ),
-        (
-            changed(MORTALITY, features=monotone(rising=["age"], falling=["age"])),
-            "features.monotone: .*age is named twice",
         ),
         (changed(MORTALITY, needs=["tea"]), "needs.0: Input should be 'laboratory'"),
         (changed(MORTALITY, title=3), "title: Input should be a valid string"),
