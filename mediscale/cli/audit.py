@@ -124,11 +124,13 @@ def _add_erase(parser: argparse.ArgumentParser) -> None:
 
 def _erase(options: argparse.Namespace) -> int:
     from mediscale.core import caller
+    from mediscale.core.tables import SUBJECTS
     from mediscale.governance import erasure
-    from mediscale.storage import signing
+    from mediscale.storage import lake, signing
 
     home, number = settings(), _number(options.patient)
-    print("Every table is looked through, in all of its versions …", file=sys.stderr, flush=True)
+    if lake.exists(home, options.dataset, SUBJECTS.name):
+        print("Every table is looked through, in all of its versions …", file=sys.stderr, flush=True)
     if options.dry_run:
         erasure.check_reason(number, options.reason)
         erased = erasure.preview(home, options.dataset, number)
