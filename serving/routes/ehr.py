@@ -20,6 +20,8 @@ from serving import openapi, schemas
 from serving.refusals import answered, read_body
 from serving.requests import fhir_bundle, json_body
 from serving.requests.fhir_bundle import Bundle
+from serving.requests.fhir_elements import utc
+from serving.requests.fhir_facts import LOINC
 from serving.requests.request import Patient
 from serving.risk import risk_assessment
 from serving.risk.served import ServedVersion
@@ -33,7 +35,7 @@ BODY_BYTES = 4 * 2**20
 TOO_LARGE = "send one patient's current stay"
 SERVICE_ID = "mediscale-risk"
 HOOK = "patient-view"
-_LOINC_CODES = ",".join(f"{fhir_bundle.LOINC}|{concept.loinc}" for concept in CONCEPTS)
+_LOINC_CODES = ",".join(f"{LOINC}|{concept.loinc}" for concept in CONCEPTS)
 DISCOVERY = {
     "services": [
         {
@@ -145,7 +147,7 @@ def _query_time(request: Request) -> Any:
     if text is not None and (time is None or time.tzinfo is None):
         raise InputError("prediction_time must be a time with an offset, such as 2026-11-22T07:30:00Z.")
     try:
-        return fhir_bundle.utc(time) if time else None
+        return utc(time) if time else None
     except OverflowError:
         raise InputError("prediction_time lies outside the years 1 to 9999 in UTC.") from None
 
