@@ -1,7 +1,7 @@
 """Typed tables: the rows of bronze in the column types that a source declares, a batch of Arrow rows at a time.
 
 Beside each declared column stand what its type adds (``source``'s grammar) and, for the whole row, what the rules of
-``mediscale/core/tables.py`` look at: ``untimely`` (a time that can't be read), ``interval_inverted``, ``miscoded`` and
+``mediscale/core/rules.py`` look at: ``untimely`` (a time that can't be read), ``interval_inverted``, ``miscoded`` and
 ``rounded`` (an identifier that lost digits).
 """
 

@@ -1,4 +1,4 @@
-"""Validation: checks every candidate fact by the rules of ``mediscale/core/tables.py`` and quarantines those that fail.
+"""Validation: checks every candidate fact by the rules of ``mediscale/core/rules.py`` and quarantines those that fail.
 
 Each rule is declared once. The engine evaluates its predicate on every row, in the pass that writes ``facts``. Great
 Expectations gets the share of rows that break it, for each table of the extract, and decides whether the extract
