@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Literal
 
 from mediscale.core.errors import NotFoundError
@@ -15,8 +14,8 @@ from mediscale.inference.model_spec import NOTICE
 from mediscale.report import data, language
 from mediscale.report.data import Contents
 from mediscale.report.language import LanguageReport
-from mediscale.report.model_card import answers, language_answers
-from mediscale.report.model_card.answers import Subject
+from mediscale.report.model_card.answers import answer
+from mediscale.report.model_card.answers.subject import Subject
 from mediscale.storage import calls, lineage
 
 Status = Literal["answered", "in part", "not done"]
@@ -28,7 +27,7 @@ class Question(Frozen):
     id: str
     asks: str
     answers: tuple[str, ...] = ()
-    """Functions of ``answers.py``, or of ``language_answers.py``."""
+    """Functions of the folder ``answers``, as ``module.function``."""
     lacks: str = ""
     """What no record answers."""
     otherwise: str = "the records of this version do not say it"
@@ -146,7 +145,7 @@ def _card(subject: Subject) -> ModelCard:
         status=subject.decided.status,
         run_id=subject.contents.run.run_id,
         synthetic=subject.landed.synthetic,
-        sections=_sections(frameworks(), answers, subject),
+        sections=_sections(frameworks(), subject),
         made_from=_provenance(subject.contents.run),
         succession=subject.decided.succession,
     )
@@ -162,7 +161,7 @@ def of_language(report: LanguageReport) -> ModelCard:
         status=report.status,
         run_id=report.run.run_id,
         synthetic=False,
-        sections=_sections(language_frameworks(), language_answers, report),
+        sections=_sections(language_frameworks(), report),
         made_from=_provenance(report.run),
         succession=report.succession,
         notice=language_spec.NOTICE,
@@ -173,20 +172,20 @@ def _provenance(run: lineage.Run) -> tuple[str, ...]:
     return tuple(f"{call.stage} {call.key}" for call in run.calls)
 
 
-def _sections(frameworks: Sequence[Framework], functions: ModuleType, subject: object) -> tuple[Section, ...]:
+def _sections(frameworks: Sequence[Framework], subject: object) -> tuple[Section, ...]:
     return tuple(
         Section(
             name=framework.name,
             title=framework.title,
-            items=tuple(_item(question, functions, subject) for question in framework.items),
+            items=tuple(_item(question, subject) for question in framework.items),
         )
         for framework in frameworks
     )
 
 
-def _item(question: Question, functions: ModuleType, subject: object) -> Item:
-    answers = tuple(text for name in question.answers if (text := getattr(functions, name)(subject)))
-    missing = question.lacks or ("" if answers else question.otherwise)
-    status: Status = "not done" if not answers else "in part" if missing else "answered"
-    lines = (*answers, f"Not done: {missing}.") if missing else answers
+def _item(question: Question, subject: object) -> Item:
+    answered = tuple(text for name in question.answers if (text := answer(name)(subject)))
+    missing = question.lacks or ("" if answered else question.otherwise)
+    status: Status = "not done" if not answered else "in part" if missing else "answered"
+    lines = (*answered, f"Not done: {missing}.") if missing else answered
     return Item(id=question.id, asks=question.asks, status=status, answer=lines)

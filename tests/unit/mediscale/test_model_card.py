@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import datetime
+from inspect import isfunction
 from types import SimpleNamespace
 from typing import cast
 
@@ -14,7 +15,9 @@ from mediscale.core import tasks
 from mediscale.core.errors import NotFoundError
 from mediscale.report import model_card
 from mediscale.report.model_card import answers
-from mediscale.report.model_card.card import frameworks
+from mediscale.report.model_card.answers import fairness
+from mediscale.report.model_card.answers.subject import Subject
+from mediscale.report.model_card.card import frameworks, language_frameworks
 from mediscale.storage import registry
 from mediscale.storage.registry import Move
 from training.evaluation.evaluation_report import Evidence
@@ -63,11 +66,15 @@ def test_both_frameworks_are_whole() -> None:
 
 
 def test_every_function_that_an_item_names_exists_and_every_one_is_named() -> None:
-    named = {name for framework in frameworks() for item in framework.items for name in item.answers}
+    every_framework = (*frameworks(), *language_frameworks())
+    named = {name for framework in every_framework for item in framework.items for name in item.answers}
     public = {
-        name for name, value in vars(answers).items() if getattr(value, "__module__", "") == answers.__name__
+        f"{module.__name__.rpartition('.')[2]}.{name}"
+        for module in answers.MODULES
+        for name, value in vars(module).items()
+        if isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
-    assert named == {name for name in public if name.islower() and not name.startswith("_")}
+    assert named == public
 
 
 def test_every_item_is_answered_or_says_what_is_not_done(card) -> None:
@@ -113,9 +120,7 @@ def test_an_objection_to_a_subgroup_stands_in_its_answer(one_run) -> None:
     )
     evidence = evidence.model_copy(update={"subgroups": (behind, *evidence.subgroups[1:])})
     decided = SimpleNamespace(evidence=evidence, policy=tasks.load("mortality").policy)
-    told = answers.bias_management(
-        cast("answers.Subject", SimpleNamespace(evidence=evidence, decided=decided))
-    )
+    told = fairness.bias_management(cast("Subject", SimpleNamespace(evidence=evidence, decided=decided)))
     assert f"{behind.value} over all patients -0.300 (-0.400 to -0.200) falls behind" in told
     assert "no objection" not in told
 

@@ -1,7 +1,4 @@
-"""Answers of a language version's model card, from the records of its run.
-
-``language_framework.yaml`` names these functions; none of them computes a figure.
-"""
+"""Answers of the model card of a language version."""
 
 from mediscale.inference.language_spec import NOTICE
 from mediscale.report.charts import estimate_text, share
