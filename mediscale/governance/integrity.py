@@ -99,7 +99,7 @@ def verify(settings: Settings, dataset: str) -> IntegrityReport:
     findings += [*_dates(entries), *_models(settings, moves), *changed]
     try:
         findings += _evidence(settings, moves)
-        findings += _certificates(settings, records)
+        findings += _certificates(settings, lists)
         findings += _added_records(settings, lists)
     except MediscaleError as error:  # a record that no reader of records can read
         findings.append(str(error))
@@ -220,10 +220,14 @@ def _evidence(settings: Settings, moves: Sequence[Move]) -> Iterator[str]:
             yield f"{version}: {error}"
 
 
-def _certificates(settings: Settings, records: Iterable[str]) -> Iterator[str]:
-    """Leak certificates that are not as the signed records of their calls say."""
-    for stage, _, key in (name.partition("/") for name in sorted(records)):
-        if stage == _LEAKAGE and (call := calls.find(settings, stage, key)):
+def _certificates(settings: Settings, lists: Iterable[_SignedList]) -> Iterator[str]:
+    """Leak certificates that are not as their signed records say; what a changed record says counts for nothing."""
+    signed = {name: digest for one in lists for name, digest in one.records.items()}
+    for name in sorted(signed):
+        stage, _, key = name.partition("/")
+        if stage != _LEAKAGE or any(record_list.changed(settings, {name: signed[name]})):
+            continue
+        if call := calls.find(settings, stage, key):
             try:
                 evidence_files.read_verified(
                     settings, str(call.result["certificate"]), str(call.result["certificate_digest"])

@@ -50,6 +50,20 @@ def _unreadable_files() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _damaged_table(ref: TableRef) -> Iterator[None]:
+    """Names the table where a query of ours fails that no sound table lets fail: a bit of a file or of the log that was
+    flipped is found by whichever part of DuckDB comes upon it, and most of its errors name no file."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        raise StorageError(f"A file of {ref} is damaged; restore it from a backup.") from error
+
+
 _PARQUET_FILE = re.compile(r"""["']([^"']+\.parquet)["']""")
 
 
@@ -136,10 +150,13 @@ def digest(settings: Settings, ref: TableRef, earlier: Output | None = None) -> 
     The digest is the sum of the rows' 64-bit hashes, so it is found in one pass without a sort, and from that of an
     ``earlier`` version by the files that were added and taken out since. It detects change and corruption, not an
     adversary. The hash is DuckDB's, of the release that the lock of a call names.
+
+    Raises:
+        StorageError: the table is gone or damaged.
     """
     delta = lake.open_version(settings, ref)
     columns = ", ".join(map(quoted, sorted(_columns(delta))))
-    with session() as database:
+    with _damaged_table(ref), session() as database:
 
         def hashed(rows: str) -> tuple[int, int]:
             sql = f"select count(*), coalesce(sum(hash({columns})), 0) from {rows}"
