@@ -6,8 +6,9 @@ records are those of the signed history is for ``record_list`` to say.
 
 from collections.abc import Iterable, Iterator
 
+from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
-from mediscale.storage import calls, duckdb_tables, history
+from mediscale.storage import calls, duckdb_tables, history, lake
 from mediscale.storage.calls import Call, Output
 from mediscale.storage.history_entries import Erasure
 
@@ -38,4 +39,20 @@ def match_record(settings: Settings, output: Output) -> bool:
     Raises:
         MediscaleError: it is gone, or can't be read.
     """
-    return duckdb_tables.digest(settings, output.ref) == (output.rows, output.digest)
+    same = duckdb_tables.digest(settings, output.ref) == (output.rows, output.digest)
+    return same and _arrow_reads_columns(settings, output.ref)
+
+
+def _arrow_reads_columns(settings: Settings, ref: TableRef) -> bool:
+    """Whether Arrow finds the columns of a table in its files: where one letter has another case, it reads nothing,
+    and DuckDB, which found the digest, reads the column."""
+    from pyarrow import ArrowException
+
+    names = set(lake.column_names(settings, ref))
+    try:
+        return all(
+            names.issuperset(file.physical_schema.names)
+            for file in lake.dataset(settings, ref).get_fragments()
+        )
+    except (OSError, ArrowException, UnicodeDecodeError):  # DuckDB passes over more than Arrow does
+        return False

@@ -60,7 +60,10 @@ def _damaged_table(ref: TableRef) -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException:
         raise
-    except duckdb.Error as error:
+    except (
+        duckdb.Error,
+        UnicodeDecodeError,
+    ) as error:  # the latter of a message that holds bytes of the file
         raise StorageError(f"A file of {ref} is damaged; restore it from a backup.") from error
 
 

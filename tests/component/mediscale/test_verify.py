@@ -356,6 +356,8 @@ def test_the_rows_that_a_version_was_judged_by_are_compared_with_their_record(
     assert main.main(["verify", "--rows"]) == StorageError.exit_code
     assert f"synthetic: {table} has other rows than labels wrote; restore" in capsys.readouterr().out
     (file,) = lake.files(home, table)
+    pq.write_table(pa.table({"stay_ID": [1, 2], "boolean_value": [True, False]}), file)  # null to Arrow alone
+    assert main.main(["verify", "--rows"]) == StorageError.exit_code
     content = Path(file).read_bytes()
     for damage in (lambda path: path.write_bytes(content[:-9]), Path.unlink):
         damage(Path(file))
