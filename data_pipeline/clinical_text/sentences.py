@@ -10,6 +10,7 @@ _ABBREVIATIONS = frozenset({
 })  # fmt: skip
 _END = re.compile(
     r"[.!?]+[\"'”’)\]]*(?=\s)|\n\s*\n|^#{1,6}[ \t][^\n]*|\n(?=\s*(?:#|[-*•]\s|\d+[.)]\s))"
+    r"|\n(?=[^\n|]*\|)|(?<=\|)[ \t]*\n"
     r"|\n(?=(?:[Ll]ast )?(?:[Dd]ate|[Pp]ublished|[Uu]pdated|[Rr]eviewed|[Rr]evised)\b[^\n]{0,12}\d{4})"
 )
 
@@ -25,7 +26,7 @@ def sentences(text: str) -> list[Span]:
     """The sentences of a text, without the white space around them.
 
     A full stop after an abbreviation or an initial, or before a small letter, ends none. A blank line, a heading, a
-    list item and the line of a document's date do.
+    list item, a row of a table and the line of a document's date do.
 
     >>> text = "Give 0.9 mg/kg i.v. over 60 min, e.g. by pump. The maximum is 90 mg."
     >>> [text[start:end] for start, end in sentences(text)]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from data_pipeline.clinical_text.sentences import Span, sentences
+from data_pipeline.clinical_text.stated_dates import stated_dates
 
 LONGEST = 600
 """Characters of a passage: about those of the project's own, which an index's abstention was fitted on. In a longer one
@@ -86,7 +87,7 @@ def table(documents: Iterable[Document], longest: int = LONGEST) -> pa.Table:
 def _sections(document: Document) -> Iterator[tuple[int, int, str]]:
     """Where each section begins and ends, and its title: the document's, and the section's heading behind it.
 
-    A heading with nothing below it makes no passage, unless the document is nothing else.
+    A heading with nothing or a date alone below it makes no passage, unless the document is nothing else.
     """
     text = document.text
     marks = [Heading(0, ""), *document.headings]
@@ -94,10 +95,17 @@ def _sections(document: Document) -> Iterator[tuple[int, int, str]]:
     sections = [
         (heading.start, end, heading.title)
         for heading, end in zip(marks, ends, strict=True)
-        if text[heading.start : end].strip("# \n") not in ("", heading.title)
+        if _says_something(text[heading.start : end], heading.title)
     ]
     for start, end, heading in sections or [(0, len(text), "")]:
         yield start, end, ": ".join(dict.fromkeys(filter(None, (document.title, heading))))
+
+
+def _says_something(section: str, title: str) -> bool:
+    below = section.strip("# \n").removeprefix(title)
+    if stated := next(stated_dates(below), None):
+        below = below[: stated.start] + below[stated.end :]
+    return any(letter.isalnum() for letter in below)
 
 
 _CARRIED = [name for name in PASSAGES.names if name not in ("text", "start", "end")]

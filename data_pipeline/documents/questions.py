@@ -72,7 +72,7 @@ class Question(Frozen):
         if not 2 <= len(self.options) <= len(_LETTERS) or len(set(self.options)) < len(self.options):
             raise ValueError(f"multiple choice needs 2 to {len(_LETTERS)} different options")
         if self.answer not in self.options or self.letter != _LETTERS[self.options.index(self.answer)]:
-            raise ValueError("`answer` is not the option that `letter` names")
+            raise ValueError("`answer` is none of the options, or not the one that `letter` names")
         return self
 
 
@@ -135,8 +135,9 @@ def prepare(
 def read(path: Path) -> list[Question]:
     """Questions of a JSONL or CSV file whose fields are those of ``Question``.
 
-    ``id`` may be absent (the file's name and the line then), ``family`` too (the id then), and ``kind`` follows from
-    the options. A CSV has the options in columns ``option_a``, ``option_b``, … and references parted by semicolons.
+    ``id`` may be absent (the file's name and the line then), ``family`` too (the id then), ``kind`` follows from the
+    options, and ``letter`` from the option that the answer is. A CSV has the options in columns ``option_a``,
+    ``option_b``, … and references parted by semicolons.
 
     Raises:
         InputError: the file is missing, of another type, not UTF-8, without questions, has rows that are not
@@ -293,6 +294,9 @@ def _parse(row: object, default_id: str) -> Question | str:
         return "it is not a JSON object"
     row = {"id": default_id, "kind": "multiple_choice" if row.get("options") else "short_answer"} | row
     row.setdefault("family", row["id"])
+    options = row.get("options")
+    if isinstance(options, list) and row.get("answer") in options[: len(_LETTERS)]:
+        row.setdefault("letter", _LETTERS[options.index(row["answer"])])
     try:
         return Question.model_validate(row)
     except ValidationError as error:

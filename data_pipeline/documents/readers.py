@@ -15,27 +15,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.clinical_text import text as clinical_text
+from data_pipeline.clinical_text.stated_dates import stated_dates, statement, why_impossible
 from data_pipeline.documents import pdf_pages
 from data_pipeline.documents.passages import Document, Heading
+from data_pipeline.drugs.mentions import packaged
 from data_pipeline.retrieval.index_files import RejectedDocument
+from data_pipeline.retrieval.words import spelled
 from mediscale.core.errors import InputError
 
 MOST_BYTES = 64 * 2**20
 """Of one file."""
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_STATED_DATE = re.compile(
-    r"(?:^|[.,;|(]\s)\W*(?:(?:last )?(?:date|published|updated|reviewed|revised|issued|approved)(?: on| in)?"
-    r"|(?:valid|effective|in force)(?: from| since)?)\W{1,4}"
-    r"(?:(?P<iso>\d{4}(?:-\d\d(?:-\d\d)?)?)|(?:(?P<day>\d{1,2})(?:st|nd|rd|th)?\.?\s)?"
-    rf"(?P<month>{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?\s(?:(?P<day_behind>\d{{1,2}}),\s)?(?P<year>\d{{4}}))\b",
-    re.I | re.M,
-)
 _DATE = re.compile(r"\d{4}(?:-\d\d(?:-\d\d)?)?")
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.M)
 _LONGEST_TITLE = 120
 _BEGINNING = 2000
 """Characters in which a text file may say its date."""
+_LONGEST_STATEMENT = 16
+"""Words with which a document says its own date; a longer sentence is about its subject."""
+_AUTHORITIES = re.compile(
+    r"\b(?:FDA|EMA|MHRA|Food and Drug|European (?:Commission|Medicines)|Health Canada|TGA|PMDA)\b"
+)
+"""Which approve drugs, and no document."""
+_NO_TITLE = re.compile(
+    r"\.(?:html?|docx?|pdf|odt|rtf|pptx?|xlsx?|tex|indd|md|txt)$|^Microsoft \w+ - "
+    r"|^(?:untitled|document|presentation)\s?\d*$",
+    re.I,
+)
+"""What a program writes as the title of a PDF that its author gave none."""
 
 
 @dataclass
@@ -134,14 +142,14 @@ def _read_file(file: Path, name: str, roles: tuple[str, ...], result: Read) -> N
 # --- one reader per type: fields of documents ---------------------------------------------------------------------
 
 
-def _text(content: bytes, _name: str, _result: Read) -> Iterator[dict[str, Any]]:
+def _text(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
     text = _decoded(content)
     headings = tuple(Heading(heading.start(), heading[1]) for heading in _HEADING.finditer(text))
     title = next((each.title for each in headings if each.start < _BEGINNING), "") or _title_line(text)
     yield {
         "text": text,
         "title": title,
-        "date": _stated_date(text),
+        "date": _own_date(text, name, result) or "",
         "headings": headings,
     }
 
@@ -149,20 +157,43 @@ def _text(content: bytes, _name: str, _result: Read) -> Iterator[dict[str, Any]]
 def _title_line(text: str) -> str:
     """The first line of a text without headings, where it is short, no sentence, and above a blank line or a date."""
     first, _, rest = text.strip().partition("\n")
-    is_apart = rest.startswith("\n") or _STATED_DATE.match(rest)
+    is_apart = rest.startswith("\n") or _begins_with_date(rest)
     is_title = (
-        is_apart and len(first) <= _LONGEST_TITLE and first[-1:].isalnum() and not _STATED_DATE.match(first)
+        is_apart and len(first) <= _LONGEST_TITLE and first[-1:].isalnum() and not _begins_with_date(first)
     )
     return first if is_title else ""
 
 
-def _stated_date(text: str) -> str:
-    """The date that a text states of itself at its beginning, as ``YYYY``, ``YYYY-MM`` or ``YYYY-MM-DD``."""
-    stated = _STATED_DATE.search(text[:_BEGINNING])
-    if not stated or stated["iso"]:
-        return stated["iso"] if stated else ""
-    month, day = _MONTHS.index(stated["month"].lower()) + 1, stated["day"] or stated["day_behind"]
-    return f"{stated['year']}-{month:02}" + (f"-{int(day):02}" if day else "")
+def _begins_with_date(text: str) -> bool:
+    line = text.partition("\n")[0]
+    stated = next(stated_dates(line), None)
+    return stated is not None and not any(letter.isalnum() for letter in line[: stated.start])
+
+
+def _own_date(text: str, name: str, result: Read) -> str | None:
+    """The date that a text states of itself at its beginning; None where it states none, empty where none can be so.
+
+    One that its sentence says of a drug, such as "Approved 9 July 2021 by the FDA, finerenone is …", is none.
+    """
+    beginning = text[:_BEGINNING]
+    for stated in stated_dates(beginning):
+        said = statement(beginning, stated)
+        if (
+            len(spelled(said)) <= _LONGEST_STATEMENT
+            and not _AUTHORITIES.search(said)
+            and not packaged().find(clinical_text.read(said))
+        ):
+            return _possible(stated.date, name, result)
+    return None
+
+
+def _possible(date: str, name: str, result: Read) -> str:
+    """A date, or nothing where no document can be of it, which is reported."""
+    if reason := why_impossible(date):
+        result.rejected.append(
+            RejectedDocument(file=name, reason=f"Its date {date} {reason}; it is indexed without a date.")
+        )
+    return "" if reason else date
 
 
 def _json(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
@@ -226,7 +257,10 @@ def _pdf(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
             "scanned page needs text recognition first."
         )
         result.rejected.append(RejectedDocument(file=name, reason=reason))
-    date = (_stated_date(pages[0].text) if pages else "") or _pdf_date(metadata)
+    if _NO_TITLE.search(title.strip()):
+        title = next((each.title for page in pages[:1] for each in page.headings if each.title), "")
+    stated = _own_date(pages[0].text, name, result) if pages else None
+    date = _pdf_date(metadata) if stated is None else stated
     for number, page in enumerate(pages, start=1):
         yield {
             "text": page.text,
@@ -239,7 +273,8 @@ def _pdf(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
 
 def _pdf_date(metadata: Mapping[str, Any]) -> str:
     stated = re.match(r"D:(\d{4})(\d\d)(\d\d)", str(metadata.get("/CreationDate") or ""))
-    return "-".join(stated.groups()) if stated else ""
+    date = "-".join(stated.groups()) if stated else ""
+    return "" if date and why_impossible(date) else date
 
 
 _READERS = {
@@ -269,12 +304,16 @@ _ABOUT_RECORDS = ("title", "source", "id", "date", "evidence_year", "roles")
 
 
 def _records(records: Sequence[Any], name: str, result: Read) -> Iterator[dict[str, Any]]:
-    unusable = []
+    unusable, undated = [], []
     for number, record in enumerate(records, start=1):
         if record is None:
             continue
         if isinstance(record, Mapping) and isinstance(record.get("text"), str) and record["text"].strip():
-            yield _record(record, name, number)
+            fields = _record(record, name, number)
+            if fields["date"] and why_impossible(fields["date"]):
+                undated.append(number)
+                fields["date"] = ""
+            yield fields
         else:
             unusable.append(number)
     if unusable:
@@ -284,6 +323,12 @@ def _records(records: Sequence[Any], name: str, result: Read) -> Iterator[dict[s
                 reason=f"{len(unusable)} of {len(records)} rows hold no `text`; the first is row {unusable[0]}.",
             )
         )
+    if undated:
+        reason = (
+            f"The dates of {len(undated)} of {len(records)} rows are no days of the calendar, or lie in the future; "
+            f"they are indexed without a date. The first is row {undated[0]}."
+        )
+        result.rejected.append(RejectedDocument(file=name, reason=reason))
 
 
 def _record(record: Mapping[str, Any], name: str, number: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_pipeline.clinical_text.sentences import Span, sentences
+from data_pipeline.clinical_text.stated_dates import stated_dates
 from data_pipeline.retrieval.embedder import Vectors
 from data_pipeline.retrieval.index import EVERYBODY, Citation, Index, Passage, Ranked
 from data_pipeline.retrieval.question_parts import names_a_topic, parts
@@ -284,10 +285,15 @@ def _answering(
     text; of a passage on children and on adults those that name whom is asked about.
 
     Words of the title do not count, for all sentences are about it: they would favour the one that defines it. No
-    heading alone and no line of a date or number alone is quoted, such as "Reviewed 2026-05-02".
+    heading alone, no line of a date or number alone, such as "Reviewed 2026-05-02", and no dose of another drug is
+    quoted. Before a row of a table stands its first one, which says what the columns are.
     """
     texts = [best.passage.text[start:end] for start, end in best.spans]
-    saying = [i for i, text in enumerate(texts) if _says_something(text, best.passage.title)]
+    saying = [
+        i
+        for i, text in enumerate(texts)
+        if _says_something(text, best.passage.title) and not asked.is_dose_of_another(text)
+    ]
     named = [i for i in saying if asked.is_named_in(texts[i])]
     places = named if any(asked.is_apart_from(text) for text in texts) and named else saying
     cosines = index.sentences.cosines(vector, best.row)
@@ -295,11 +301,21 @@ def _answering(
         place: found.share(best.sentences[place] - best.title) + COSINE_WEIGHT * cosines[place]
         for place in places or range(len(texts))
     }
-    return [best.spans[i] for i in sorted(sorted(scores, key=lambda place: -scores[place])[:QUOTED])]
+    chosen = sorted(scores, key=lambda place: -scores[place])[:QUOTED]
+    return [best.spans[i] for i in sorted({*chosen, *(_first_row(texts, i) for i in chosen)})]
+
+
+def _first_row(texts: Sequence[str], place: int) -> int:
+    """The first row of the table that a sentence is a row of; the sentence itself where it is none."""
+    while place and "|" in texts[place] and "|" in texts[place - 1]:
+        place -= 1
+    return place
 
 
 def _says_something(sentence: str, title: str) -> bool:
-    return sentence.lstrip("# ") not in title and len(spelled(sentence)) >= FEWEST_WORDS
+    stated = next(stated_dates(sentence), None)
+    rest = sentence[: stated.start] + sentence[stated.end :] if stated else sentence
+    return sentence.lstrip("# ") not in title and len(spelled(rest)) >= FEWEST_WORDS
 
 
 def _quote(passage: Passage, span: Span) -> Sentence:

@@ -53,12 +53,24 @@ def parts(question: str) -> tuple[str, ...]:
     return tuple(f"{clause}?" for clause in clauses)
 
 
+_DEFINES = re.compile(
+    r"\W*(?:what(?:['’]s|\s+(?:is|are|does))|define)\s+(?:an?\s+|the\s+)?(\w+)", re.IGNORECASE
+)
+"""Asks what something is, by its first word."""
+
+
 def names_a_topic(question: str) -> bool:
-    """Whether a question has words beside those that ask, and those for the patients whom it is about.
+    """Whether a question has words beside those that ask, and those for the patients whom it is about, or asks what
+    those are.
 
     >>> names_a_topic("What is the dose?"), names_a_topic("And in children?"), names_a_topic("What is epilepsy?")
     (False, False, True)
+    >>> names_a_topic("What is pregnancy?"), names_a_topic("What is the dose in pregnancy?")
+    (True, False)
     """
+    defined = _DEFINES.match(question)
+    if defined and not _ASKED_ABOUT.isdisjoint(words(defined[1])):
+        return True
     return not (_ASKED_OF | _ASKED_ABOUT).issuperset(words(question))
 
 

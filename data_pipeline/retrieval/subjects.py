@@ -10,7 +10,7 @@ from functools import cache
 
 from data_pipeline.clinical_text import text as clinical_text
 from data_pipeline.drugs import tables
-from data_pipeline.drugs.mentions import packaged
+from data_pipeline.drugs.mentions import doses, packaged
 
 _NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
 _PATIENTS = {
@@ -56,6 +56,13 @@ class Subject:
         """Whether a sentence is about adults where children are asked about, or the other way round."""
         about = _patients(sentence.lower())
         return any(_OTHERS.get(each) in about and each not in about for each in self.patients)
+
+    def is_dose_of_another(self, sentence: str) -> bool:
+        """Whether a sentence gives a dose, and names drugs of which none is asked about."""
+        if not self.drugs or any(drug.search(sentence.lower()) for drug in self.drugs):
+            return False
+        text = clinical_text.read(sentence)
+        return bool(doses(text, packaged().find(text)))
 
 
 def subject(question: str) -> Subject:

@@ -17,5 +17,6 @@ def program(name: str, home: bool = True) -> str:
 
 
 def relative(path: Path) -> Path:
-    """The path as it is written from the current folder."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    """The path as it is written from the current folder; that folder itself by its whole path, not as a full stop."""
+    is_below = path != Path.cwd() and path.is_relative_to(Path.cwd())
+    return path.relative_to(Path.cwd()) if is_below else path

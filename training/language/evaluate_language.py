@@ -73,7 +73,9 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     model = language.load(settings, files)
     log.info("%d held-out questions go to %s", len(questions), params.model)
     with corpus_sources.opened(settings, questions) as sources:
-        measures = language_measures.measure(model, questions, params.effort, sources)
+        measures = language_measures.measure(
+            model, questions, params.effort, sources, language_measures.general()
+        )
     evidence = LanguageEvidence(
         key=key,
         dataset=params.dataset,

@@ -78,13 +78,18 @@ class JudgedAnswers:
 
 
 def measure(
-    model: LanguageModel, questions: Sequence[Question], effort: Effort, sources: Sources | None = None
+    model: LanguageModel,
+    questions: Sequence[Question],
+    effort: Effort,
+    sources: Sources | None = None,
+    regression: Sequence[Question] = (),
 ) -> LanguageMeasures:
-    """The model beside its base; with ``sources``, its statements with and without the passages that these find."""
-    tuned, general_tuned = judge(model, questions, effort), judge(model, general(), effort).scores
+    """The model beside its base, on a regression set too; with ``sources``, its statements with and without the
+    passages that these find."""
+    tuned, regression_tuned = (judge(model, asked, effort) for asked in (questions, regression))
     with model.base():
         log.info("the same questions go to the un-tuned base")
-        base, general_base = scores(model, questions, effort), scores(model, general(), effort)
+        base, regression_base = (scores(model, asked, effort) for asked in (questions, regression))
     specialties = sorted({question.specialty for question in questions if question.specialty})
     return LanguageMeasures(
         figures=compare(questions, tuned.scores, base, effort),
@@ -92,7 +97,7 @@ def measure(
             specialty: _of_specialty(specialty, questions, tuned.scores, base, effort)
             for specialty in specialties
         },
-        general=compare(general(), general_tuned, general_base, effort)[ACCURACY],
+        general=compare(regression, regression_tuned.scores, regression_base, effort).get(ACCURACY),
         errors=_errors(questions, tuned, effort),
         confidence=_calibrations(questions, tuned, effort),
         grounding=sources

@@ -135,6 +135,8 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     assert "answer log likelihood" in capsys.readouterr().out
     report = LanguageMeasures.model_validate_json((tmp_path / "report.json").read_text())
     assert report.figures["answer_log_likelihood"].n == len(toy_questions)
+    assert report.general is None, "minutes for who asks about a few questions"
+    assert evidence.measures.general is not None
     assert main(["evaluate-language", f"{model.name}/9", *told]) == NotFoundError.exit_code
     _is_governed_as_a_risk_model(f"{model.name}/{model.version}", settings, capsys)
 

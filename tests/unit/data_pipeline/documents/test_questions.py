@@ -66,7 +66,7 @@ def test_a_csv_needs_only_questions_and_answers(tmp_path: Path) -> None:
         ('{"question": "secret?"}', "`answer`: Field required"),
         ('{"question": "secret?", "answer": ""}', "`answer`: String should have at least 1 character"),
         ('{"question": "secret?", "answer": "a", "options": ["a", "a"]}', "multiple choice needs 2 to 8 different"),
-        ('{"question": "secret?", "answer": "a", "options": ["a", "b"], "letter": "B"}', "`answer` is not the option"),
+        ('{"question": "secret?", "answer": "a", "options": ["a", "b"], "letter": "B"}', "`answer` is none of"),
         ('{"question": "secret?", "answer": "a", "colour": 1}', "`colour`: Extra inputs are not permitted"),
     ],
 )  # fmt: skip
@@ -98,6 +98,11 @@ def test_a_file_that_is_no_question_file_is_refused(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=sentence):
         read(tmp_path / name)
+
+
+def test_the_letter_is_that_of_the_option_that_is_the_answer(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text('{"question": "q?", "answer": "b", "options": ["a", "b"]}\n')
+    assert [each.letter for each in read(tmp_path / "own.jsonl")] == ["B"]
 
 
 def test_an_id_stands_once_in_a_file(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ def line(text: str, y: int = 100, size: int = 12, x: int = 10) -> str:
     return f"BT /F {size} Tf {x} {y} Td ({text}) Tj ET"
 
 
-def pdf(path: Path, *pages: str, password: str = "") -> Path:
+def pdf(path: Path, *pages: str, password: str = "", title: str = "Stroke") -> Path:
     """Writes a PDF with pages of ``line``s."""
     writer = pypdf.PdfWriter()
-    writer.add_metadata({"/Title": "Stroke", "/CreationDate": "D:20240131120000"})
+    writer.add_metadata({"/Title": title, "/CreationDate": "D:20240131120000"})
     for text in pages:
         page = writer.add_blank_page(300, 300)
         font = DictionaryObject(
@@ -127,7 +127,7 @@ def test_passages_of_a_pdf_know_their_section(tmp_path: Path) -> None:
     first, second = passages.table(readers.read([tmp_path]).documents).to_pylist()
     assert first["title"] == "Stroke: Dose by age"
     assert [first["text"][a:b] for a, b in sentences(first["text"])] == [
-        "Dose by age", "It depends on\nage.", "adult | 500 mg\nchild | 150 mg"
+        "Dose by age", "It depends on\nage.", "adult | 500 mg", "child | 150 mg"
     ]  # fmt: skip
     assert (second["title"], second["place"], second["text"]) == (
         "Stroke: Follow-up", "page 2", "Seen after a week."
@@ -138,10 +138,9 @@ def test_a_passage_does_not_go_over_a_heading(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("# Gout\nReviewed 2025-05-02.\n## Diet\nLess beer.\n## Audit\n")
     rows = passages.table(readers.read([tmp_path]).documents).to_pylist()
     assert [(row["title"], row["text"], row["date"]) for row in rows] == [
-        ("Gout", "# Gout\nReviewed 2025-05-02.", "2025-05-02"),
         ("Gout: Diet", "## Diet\nLess beer.", "2025-05-02"),
     ]
-    assert [rows[1]["text"][a:b] for a, b in sentences(rows[1]["text"])] == ["## Diet", "Less beer."]
+    assert [rows[0]["text"][a:b] for a, b in sentences(rows[0]["text"])] == ["## Diet", "Less beer."]
 
 
 def test_nothing_to_read_is_one_sentence(tmp_path: Path) -> None:
@@ -185,7 +184,36 @@ STATED = {
     "Version 2, effective from 2021": "2021",
     "Next review: May 2028": "",
     "It replaces what was published in 2019 May": "",
+    "Approved 9 July 2021 by the FDA, finerenone is a steroid's antagonist.": "",
+    "Approved 9 July 2021, finerenone is given\nonce a day.": "",
+    "Effective 2021 the trust has one way of measuring lactate on all of its wards and in both of its theatres.": "",
+    "Approved 9 July 2021 by the sepsis board\nFinerenone is no treatment of it.": "2021-07-09",
+    "Issued 2021 by the\nMHRA. Reviewed 2024-02-29.": "2024-02-29",
 }
+
+
+def test_no_document_is_of_a_day_that_never_was_or_has_not_come(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Sepsis\n\nValid from 31 February 2026.\n\nLactate is measured.")
+    (tmp_path / "b.md").write_text("# Sepsis\nReviewed 2091-03\n\nLactate is measured.")
+    (tmp_path / "c.csv").write_text("text,date\nLactate,2024-02-29\nUrea,2023-02-29\nSodium,2091\n")
+    pdf(tmp_path / "d.pdf", line("Reviewed 2026-13-01.", 250), line("Lactate is measured."))
+    read = readers.read([tmp_path])
+    assert [each.date for each in read.documents] == ["", "", "2024-02-29", "", "", "", ""]
+    assert {each.file: each.reason for each in read.rejected} == {
+        "a.txt": "Its date 2026-02-31 is no day of the calendar; it is indexed without a date.",
+        "b.md": "Its date 2091-03 lies in the future; it is indexed without a date.",
+        "c.csv": "The dates of 2 of 3 rows are no days of the calendar, or lie in the future; they are indexed "
+        "without a date. The first is row 2.",
+        "d.pdf": "Its date 2026-13-01 is no day of the calendar; it is indexed without a date.",
+    }
+
+
+def test_what_a_program_wrote_as_the_title_of_a_pdf_is_none(tmp_path: Path) -> None:
+    page = "\n".join([line("Febrile seizures", 270, 16), line("Most stop by themselves.", 240)])
+    pdf(tmp_path / "a.pdf", page, title="Microsoft Word - fever_final2.docx")
+    pdf(tmp_path / "b.pdf", page, title="fever.html")
+    titles = {row["title"] for row in passages.table(readers.read([tmp_path]).documents).to_pylist()}
+    assert titles == {"Febrile seizures"}
 
 
 def test_a_scanned_page_beside_others_is_named(tmp_path: Path) -> None:
@@ -227,7 +255,8 @@ def test_words_of_a_pdf_are_whole_and_cells_of_several_lines_are_a_row(tmp_path:
         "Start anticoagulation early, in low-dose form.",
         "A low dose\nsuffices.",
         "Then stop.",
-        "mild illness | 500 mg by mouth twice a day | 5 days\nsevere | 1 g | 9 days",
+        "mild illness | 500 mg by mouth twice a day | 5 days",
+        "severe | 1 g | 9 days",
     ]
     assert (footnote["title"], footnote["text"]) == ("Stroke", "1 Derived in adults alone.\nAnd in men.")
     assert (continued["title"], continued["place"]) == ("Stroke: Treatment", "page 2")

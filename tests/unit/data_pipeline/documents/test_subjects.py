@@ -1,8 +1,11 @@
 """What is said of another drug, or of other patients, is no answer; of two versions of a document the newer one is."""
 
+from pathlib import Path
+
 import pytest
 from fixtures.indexed_documents import ABSTENTION
 
+from data_pipeline.documents import readers
 from data_pipeline.documents.passages import Document, Heading, table
 from data_pipeline.retrieval import Index, answer_from, index_files, passage_vectors
 from data_pipeline.retrieval.embedder import Embedder
@@ -42,6 +45,20 @@ def test_a_passage_speaks_of_the_drugs_and_patients_of_a_question(
     question: str, title: str, text: str, is_met: bool
 ) -> None:
     assert subject(question).is_met_by(title, text) == is_met
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence", "is_another"),
+    [
+        ("What is the dose of midazolam?", "Paracetamol 15 mg per kilogram is given every six hours.", True),
+        ("What is the dose of midazolam?", "Versed 10 mg is the most.", False),  # a brand of it
+        ("What is the dose of midazolam?", "It is at most 10 mg.", False),
+        ("What does warfarin interact with?", "Amiodarone and fluconazole raise the INR.", False),
+        ("How is fever treated?", "Paracetamol 15 mg per kilogram is given every six hours.", False),
+    ],
+)
+def test_the_dose_of_another_drug_is_known(question: str, sentence: str, is_another: bool) -> None:
+    assert subject(question).is_dose_of_another(sentence) == is_another
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +114,29 @@ def test_what_is_said_of_others_is_not_quoted(index: Index) -> None:
         answer = answer_from(index, question)
         assert (answer.abstained, answer.confidence, answer.text) == (True, 0.0, ABSTAINS)
         assert answer.passages, "for who wants to look himself"
+
+
+def test_a_row_of_a_table_is_quoted_below_its_columns_names_and_no_other_drugs_dose(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    file = tmp_path / "fever.md"
+    file.write_text(
+        "# Febrile convulsions\n\nReviewed 2025-05-02.\n\n## Treatment\n\nOne that lasts for five minutes is treated "
+        "with buccal midazolam 0.3 mg per kilogram. Paracetamol 15 mg per kilogram is for comfort alone.\n\n"
+        "## Midazolam by weight\n\n| Weight | Buccal dose |\n|---|---|\n| 10 kg | 3 mg |\n| 20 kg | 6 mg |\n"
+    )
+    rows = table(readers.read([file]).documents)
+    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
+    index_files.write(tmp_path / "1", "fever", 1, contents)
+    index = Index.open(tmp_path / "1")
+    answer = answer_from(index, "What is the dose of midazolam in febrile convulsions, per kilogram?")
+    assert answer.text.startswith("One that lasts for five minutes is treated with buccal midazolam 0.3 mg")
+    assert "Paracetamol" not in answer.text
+    quoted = answer_from(index, "Which buccal dose of midazolam at a weight of 20 kg?").text
+    assert quoted.startswith("| Weight | Buccal dose |")
+    assert "| 20 kg | 6 mg |" in quoted
+    for answer in (answer_from(index, "What are febrile convulsions?"), answer_from(index, "midazolam")):
+        assert "2025-05-02" not in answer.text, "a date answers nothing"
 
 
 @pytest.mark.parametrize("question", ["And in children?", "What is the dose?", "What about pregnant women?"])
