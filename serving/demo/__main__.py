@@ -6,6 +6,7 @@ It is a client like any other and imports nothing of ours: what it may ask is wh
 listens on this machine alone.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,7 @@ SECONDS = 300.0
 
 
 def ask(server: str, question: str, temperature: float, max_length: float, key: str) -> tuple[str, str]:
-    """The answer, and what is to be known about it, both as Markdown."""
+    """The answer, and what is to be known about it as Markdown."""
     headers = {"Authorization": f"Bearer {key.strip()}"} if key.strip() else {}
     body = {"question": question, "temperature": temperature, "max_length": int(max_length)}
     try:
@@ -37,7 +38,8 @@ def ask(server: str, question: str, temperature: float, max_length: float, key: 
 def about(answer: Mapping[str, Any]) -> str:
     """Sources, warnings and the disclaimer of an answer."""
     sources = [
-        f"- “{each['text']}” — {each['source']}{', ' + each['date'] if each['date'] else ''}"
+        f"- “{_plain(each['text'])}” — "
+        + _plain(", ".join(filter(None, (each["source"], each["place"], each["date"]))))
         for each in answer["citations"]
     ]
     report = answer.get("safety_report") or {"risk_level": "not checked", "warnings": []}
@@ -45,12 +47,17 @@ def about(answer: Mapping[str, Any]) -> str:
     lines = [
         *(["**Sources**", *sources] if sources else []),
         f"**Risk level:** {report['risk_level']}",
-        *(f"- {warning}" for warning in report["warnings"]),
+        *(f"- {_plain(warning)}" for warning in report["warnings"]),
         *([f"**Confidence:** {confidence:.2f}"] if confidence is not None else []),
         f"**Version:** {answer['model']}/{answer['version']}, {answer['inference_time_ms']:.0f} ms",
         f"*{answer['disclaimer']}*",
     ]
     return "\n\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """The text as Markdown shows it: what a document holds is not marked up, and loads no picture from anywhere."""
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$])", r"\\\1", text)
 
 
 def page(server: str) -> gradio.Blocks:
@@ -63,7 +70,8 @@ def page(server: str) -> gradio.Blocks:
             max_length = gradio.Slider(1, 1024, value=128, step=1, label="Tokens of the answer, at most")
             key = gradio.Textbox(label="Your key, where the server asks for one", type="password")
         button = gradio.Button("Ask", variant="primary")
-        answer, details = gradio.Markdown(), gradio.Markdown()
+        answer = gradio.Textbox(label="Answer", lines=4, max_lines=30, interactive=False)
+        details = gradio.Markdown()
         button.click(
             lambda *given: ask(server, *given),
             [question, temperature, max_length, key],

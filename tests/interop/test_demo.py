@@ -37,6 +37,20 @@ def test_the_page_shows_an_answer_with_all_that_belongs_to_it(start: Start, prom
     assert "There is no server of ours at http://127.0.0.1:9" in about
 
 
+def test_what_a_document_holds_is_shown_as_it_is_and_loads_nothing() -> None:
+    shown = """
+from serving.demo import __main__ as demo
+cited = {"text": "![x](http://example.org/a?b=1) # A | B", "source": "a_b.pdf", "place": "page 2", "date": ""}
+answer = {"citations": [cited], "model": "m", "version": 1, "inference_time_ms": 1, "disclaimer": "d"}
+print(demo.about(answer))
+"""
+    done = subprocess.run(
+        [str(PYTHON), "-c", shown], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert r"\!\[x\]\(http://example\.org/a?b=1\) \# A \| B" in done
+    assert r"a\_b\.pdf, page 2" in done
+
+
 def test_the_page_is_served_on_this_machine_alone() -> None:
     quiet = {**os.environ, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
     page = subprocess.Popen(
