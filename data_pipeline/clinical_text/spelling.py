@@ -6,8 +6,8 @@ is written alike.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Set
+from functools import cache, lru_cache
 
 from data_pipeline.clinical_text import name_lexicon
 
@@ -26,51 +26,56 @@ _SOUNDS = tuple(
 class Speller:
     """Finds the word of a vocabulary that a misspelt word stands for."""
 
-    def __init__(self, vocabulary: Iterable[str]) -> None:
-        lexicon = name_lexicon.load()
-        self._vocabulary = frozenset(vocabulary)
-        self._known = (
-            frozenset(lexicon.ranks)
-            | lexicon.given
-            | name_lexicon.CLINICAL
-            | name_lexicon.ORDINARY
-            | self._vocabulary
-        )
+    def __init__(self, vocabulary: Iterable[str], most_wrong: int = 2) -> None:
+        """``most_wrong``: letters of a long word; of another one it is one letter."""
+        self._vocabulary, self._most_wrong = frozenset(vocabulary), most_wrong
         self._by_deletion: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
         for word in sorted(self._vocabulary):
             if len(word) >= SHORTEST and word.isalpha():
-                sounds = _sounds(word)
-                for shorter in {sounds, *_deletions(sounds)}:
-                    self._by_deletion[shorter].append((word, sounds))
+                sound = sounds(word)
+                for shorter in {sound, *_deletions(sound)}:
+                    self._by_deletion[shorter].append((word, sound))
         self.correct = lru_cache(maxsize=50_000)(self._correct)
 
     def _correct(self, word: str) -> str:
         """The word of the vocabulary that is meant, or the word itself."""
-        if not SHORTEST <= len(word) <= LONGEST or not word.isalpha() or self._is_known(word):
+        if not may_be_misspelt(word) or _is_among(self._vocabulary, word):
             return word
-        sounds = _sounds(word)
-        allowed = 2 if len(word) >= LONG else 1
+        sound = sounds(word)
+        allowed = self._most_wrong if len(word) >= LONG else 1
         near = {
-            (_distance(sounds, other), other_word)
-            for shorter in (sounds, *_deletions(sounds))
+            (_distance(sound, other), other_word)
+            for shorter in (sound, *_deletions(sound))
             for other_word, other in self._by_deletion.get(shorter, ())
         }
         fitting = sorted((d, w) for d, w in near if d <= allowed and w[0] == word[0])
         fitting = fitting or sorted((d, w) for d, w in near if d <= 1)
         return fitting[0][1] if fitting else word
 
-    def _is_known(self, word: str) -> bool:
-        stems = (
-            word,
-            word.removesuffix("s"),
-            word.removesuffix("es"),
-            word.removesuffix("ed"),
-            word.removesuffix("ing"),
-        )
-        return any(len(stem) > 2 and stem in self._known for stem in stems)
+
+def may_be_misspelt(word: str) -> bool:
+    """Whether a word in lower case, neither short nor endless, is in no list of English or clinical words."""
+    return SHORTEST <= len(word) <= LONGEST and word.isalpha() and not _is_among(_listed(), word)
 
 
-def _sounds(word: str) -> str:
+@cache
+def _listed() -> frozenset[str]:
+    lexicon = name_lexicon.load()
+    return frozenset(lexicon.ranks) | lexicon.given | name_lexicon.CLINICAL | name_lexicon.ORDINARY
+
+
+def _is_among(words: Set[str], word: str) -> bool:
+    """Whether words hold a word, or one that it is a form of."""
+    forms = (word, *(word.removesuffix(ending) for ending in ("s", "es", "ed", "ing")))
+    return any(len(form) > 2 and form in words for form in forms)
+
+
+def sounds(word: str) -> str:
+    """A word in lower case as it sounds: misspelt ones are often alike in that.
+
+    >>> sounds("nephrotic") == sounds("nefrotic"), sounds("amoxicillin") == sounds("amoxicilin")
+    (True, True)
+    """
     for pattern, plain in _SOUNDS:
         word = pattern.sub(plain, word)
     return word

@@ -11,6 +11,7 @@ from data_pipeline.clinical_text.stated_dates import stated_dates
 from data_pipeline.retrieval.embedder import Vectors
 from data_pipeline.retrieval.index import EVERYBODY, Citation, Index, Passage, Ranked
 from data_pipeline.retrieval.question_parts import names_a_topic, parts
+from data_pipeline.retrieval.question_words import in_words_of
 from data_pipeline.retrieval.subjects import Subject, subject
 from data_pipeline.retrieval.words import spelled, stems
 
@@ -26,6 +27,8 @@ COSINE_WEIGHT = 0.5
 ALIKE_TITLE, ALIKE_COVERAGE, ALIKE_COSINE = 0.5, 0.1, 0.05
 """The share of their titles' words that passages of two documents on one matter have in common, and how much less of
 the question's words the newer one may have, and how much less near it may be: it is quoted, and the older one named."""
+READ = 20
+"""Best passages in which a word of the question that the index does not have is looked for in another form."""
 FEWEST_WORDS = 2
 """Of a sentence that is quoted: a row of a table may be a drug and its unit."""
 
@@ -127,6 +130,10 @@ def _answer(
     found = candidates(index, question, vector, roles, hidden)
     if not found.compared:
         return GroundedAnswer((), abstained=True, confidence=0.0)
+    nearest = [index.passage(int(row)) for row in found.ranked.rows[:READ]]
+    if (reading := in_words_of(index, question, nearest)) != question:
+        answer = _answer(index, reading, roles, hidden)
+        return replace(answer, remark=" ".join(filter(None, (f"It was read as “{reading}”.", answer.remark))))
     asked = subject(question)
     fitting = found.about(asked)
     confidence = index.abstention.confidence(evidence(index, vector, fitting)) if fitting.compared else 0.0
