@@ -1,6 +1,7 @@
 """Grounded answers: sentences quoted from a passage for each fact that is asked for, or an abstention. Nothing is said
 that no source says."""
 
+import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ from data_pipeline.clinical_text.sentences import Span, sentences
 from data_pipeline.clinical_text.stated_dates import stated_dates
 from data_pipeline.retrieval.embedder import Vectors
 from data_pipeline.retrieval.index import EVERYBODY, Citation, Index, Passage, Ranked
-from data_pipeline.retrieval.question_parts import names_a_topic, parts
+from data_pipeline.retrieval.question_parts import defined_patients, names_a_topic, parts
 from data_pipeline.retrieval.question_words import in_words_of
 from data_pipeline.retrieval.subjects import Subject, subject
 from data_pipeline.retrieval.words import spelled, stems
@@ -135,7 +136,7 @@ def _answer(
         answer = _answer(index, reading, roles, hidden)
         return replace(answer, remark=" ".join(filter(None, (f"It was read as “{reading}”.", answer.remark))))
     asked = subject(question)
-    fitting = found.about(asked)
+    fitting = found.about(asked).defining(defined_patients(question))
     confidence = index.abstention.confidence(evidence(index, vector, fitting)) if fitting.compared else 0.0
     if confidence < index.abstention.threshold:
         best = tuple(each.passage for each in found.compared)
@@ -177,6 +178,13 @@ class Candidates:
     def about(self, asked: Subject) -> "Candidates":
         """Candidates whose passage speaks of the drugs and of the patients that are asked about."""
         compared = [each for each in self.compared if asked.is_met_by(each.passage.title, each.passage.text)]
+        return replace(self, compared=tuple(compared))
+
+    def defining(self, word: str) -> "Candidates":
+        """Candidates with a sentence that says what the word is, where there is a word: what names the patients of a
+        drug does not say what, for example, pregnancy is."""
+        says = re.compile(rf"\b{re.escape(word)}\s+(?:is|are|means?|begins?|lasts?)\b", re.IGNORECASE)
+        compared = [each for each in self.compared if not word or says.search(each.passage.text)]
         return replace(self, compared=tuple(compared))
 
     def coverage(self, compared: Compared) -> float:

@@ -59,19 +59,24 @@ _DEFINES = re.compile(
 """Asks what something is, by its first word."""
 
 
+def defined_patients(question: str) -> str:
+    """The word for patients, such as "pregnancy", of which a question asks what it is; else empty.
+
+    >>> defined_patients("What is pregnancy?"), defined_patients("What are pregnant women given for seizures?")
+    ('pregnancy', '')
+    """
+    defined, asked = _DEFINES.match(question), set(words(question)) - {"mean"}
+    return defined[1].lower() if defined and asked and _ASKED_ABOUT.issuperset(asked) else ""
+
+
 def names_a_topic(question: str) -> bool:
     """Whether a question has words beside those that ask, and those for the patients whom it is about, or asks what
     those are.
 
     >>> names_a_topic("What is the dose?"), names_a_topic("And in children?"), names_a_topic("What is epilepsy?")
     (False, False, True)
-    >>> names_a_topic("What is pregnancy?"), names_a_topic("What is the dose in pregnancy?")
-    (True, False)
     """
-    defined = _DEFINES.match(question)
-    if defined and not _ASKED_ABOUT.isdisjoint(words(defined[1])):
-        return True
-    return not (_ASKED_OF | _ASKED_ABOUT).issuperset(words(question))
+    return bool(defined_patients(question)) or not (_ASKED_OF | _ASKED_ABOUT).issuperset(words(question))
 
 
 def _topic(clause: str) -> str:

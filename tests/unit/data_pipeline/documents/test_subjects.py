@@ -139,6 +139,24 @@ def test_a_row_of_a_table_is_quoted_below_its_columns_names_and_no_other_drugs_d
         assert "2025-05-02" not in answer.text, "a date answers nothing"
 
 
+def test_what_names_patients_does_not_say_what_they_are(embedder: Embedder, tmp_path: Path) -> None:
+    texts = {
+        "Epilepsy in pregnancy": "Levels of lamotrigine fall in pregnancy, so they are measured every month.",
+        "Terms": "A pregnancy lasts for 40 weeks from the last period. It has three trimesters.",
+    }
+    for number, named in enumerate((list(texts), ["Epilepsy in pregnancy"])):
+        rows = table(
+            Document(file=title, source=title, text=texts[title], digest="0" * 64, title=title)
+            for title in named
+        )
+        contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
+        index_files.write(tmp_path / str(number), "terms", 1, contents)
+    answer = answer_from(Index.open(tmp_path / "0"), "What is pregnancy?")
+    assert answer.text.startswith("A pregnancy lasts for 40 weeks"), answer.text
+    other = answer_from(Index.open(tmp_path / "1"), "What is pregnancy?")
+    assert (other.abstained, other.text) == (True, ABSTAINS), "and not that it names nothing to look for"
+
+
 @pytest.mark.parametrize("question", ["And in children?", "What is the dose?", "What about pregnant women?"])
 def test_a_question_that_goes_on_from_another_one_names_nothing_to_look_for(
     index: Index, question: str
