@@ -56,7 +56,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from data_pipeline.ingest import parsing, shared_mappings, timestamps
 from data_pipeline.ingest.shared_mappings import MappingName, Measure, Treatment
 from data_pipeline.ingest.source_tables import RESERVED_COLUMNS, Csv, PatientThrough, SourceTable
-from mediscale.core import declaration_files
+from mediscale.core import declaration_errors, declaration_files
 from mediscale.core.annotations import Declaration
 from mediscale.core.concepts import TREATMENTS, Provides, by_name
 from mediscale.core.errors import InputError, UsageError
@@ -345,24 +345,15 @@ def parse(name: str, text: str) -> Source:
     try:
         return Source.model_validate({"name": name, **_mapping(text)})
     except (ValidationError, yaml.YAMLError) as error:
+        sentence = declaration_errors.sentence(error, text, Source)
         raise UsageError(
-            f"The source {name} cannot be used: its YAML breaks the grammar: {_sentence(error, text)}."
+            f"The source {name} cannot be used: its YAML breaks the grammar: {sentence}."
         ) from error
 
 
 def _mapping(text: str) -> dict[str, Any]:
     content = declaration_files.content_of(text)
     return content if isinstance(content, dict) else {}
-
-
-def _sentence(error: ValidationError | yaml.YAMLError, text: str) -> str:
-    if isinstance(error, yaml.YAMLError):
-        return " ".join(str(error).split())
-    first = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(map(str, first["loc"])) or "the file"
-    line = declaration_files.line_of(text, first["loc"])
-    said = first["msg"].removeprefix("Value error, ")
-    return f"line {line}, {where}: {said[:1].lower()}{said[1:]}"
 
 
 SourceName = Annotated[str, Declaration(load)]

@@ -8,19 +8,16 @@ with ``extends``; what it states itself stands in place of a shared entry. ``out
 """
 
 import json
-import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from mediscale.core import declaration_files, task_names
+from mediscale.core import declaration_errors, declaration_files, task_names
 from mediscale.core.annotations import Declaration
 from mediscale.core.concepts import Provides
 from mediscale.core.errors import UsageError
-from mediscale.core.near_names import keys_at, suggestion
 from mediscale.core.outcomes import (
     DeathInHospital,
     DeathInIcu,
@@ -35,9 +32,6 @@ from mediscale.core.policy import Policy
 from mediscale.core.refs import Frozen
 from mediscale.core.task_features import Features
 from mediscale.core.task_times import MayBeAsked, PredictionTime
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 ADULT_YEARS = 18
 """Every task is about patients of at least this age at admission."""
@@ -287,46 +281,7 @@ def parse(name: str, text: str, file: Path | None = None) -> Task:
         # As JSON, for only there a list is, strictly, what a tuple is written as.
         return Task.model_validate_json(json.dumps({**declared, "name": name}, default=str), strict=True)
     except (ValidationError, yaml.YAMLError) as error:
-        problems = (
-            "; ".join(_problems(error, text)) if isinstance(error, ValidationError) else _one_line(str(error))
-        )
         raise UsageError(
-            f"The task file {name}.yaml can't be used: {problems}; correct it in "
+            f"The task file {name}.yaml can't be used: {declaration_errors.sentence(error, text, Task)}; correct it in "
             f"{file.absolute().parent if file else task_names.FOLDER} and run again."
         ) from error
-
-
-def _problems(error: ValidationError, text: str) -> Iterator[str]:
-    """All keys that the file lacks, or the first mistake with its place in the file and how many more there are."""
-    # A key that is misspelt is missing, too: what there is says more than what there is not.
-    problems = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
-    first, *more = problems
-    if more and all(one["type"] == "missing" for one in problems):
-        yield f"it lacks {', '.join('.'.join(map(str, one['loc'])) for one in problems)}"
-        return
-    place, message = first["loc"], _error_sentence(first)
-    # Without the kind of outcome, which pydantic counts as a part of the place.
-    place = (place[0], *place[2:]) if place[:1] == ("outcome",) and len(place) > 1 else place
-    where = ".".join(str(part) for part in place) or "the file"
-    yield f"line {declaration_files.line_of(text, place)}, {where}: {_one_line(message)}"
-    if more:
-        yield f"and {len(more)} more"
-
-
-def _error_sentence(problem: "ErrorDetails") -> str:
-    """A mistake in words, with the name that was probably meant."""
-    if problem["type"] == "extra_forbidden":
-        return (
-            f"there is no such key; {suggestion(str(problem['loc'][-1]), keys_at(Task, problem['loc'][:-1]))}"
-        )
-    message = problem["msg"].removeprefix("Value error, ")
-    value = problem["ctx"]["tag"] if problem["type"] == "union_tag_invalid" else problem["input"]
-    if problem["type"] not in ("union_tag_invalid", "literal_error") or not isinstance(value, str):
-        return message
-    expected = problem["ctx"].get("expected") or problem["ctx"]["expected_tags"]
-    near = suggestion(value, re.findall(r"'([^']+)'", expected))
-    return f"{message}; {near}" if near.startswith("did") else message
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip().rstrip(".")

@@ -53,7 +53,7 @@ def test_a_source_file_is_kept_and_found_by_its_name(home: Path, tmp_path: Path)
     [
         ("mimic_iii.yaml", CLINIC, "A shipped source is called mimic-iii; give mimic_iii.yaml another name"),
         ("Ward 7.yaml", CLINIC, "Ward 7.yaml can't be one; rename it"),
-        ("ward.yaml", CLINIC.replace("available", "availabel"), "line 6, tables.people.available: field required"),
+        ("ward.yaml", CLINIC.replace("available", "availabel"), "people.availabel: there is no such key; did you mean"),
         ("ward.yaml", CLINIC.replace("began\n", "'{later}'\n"), r"expressions use {later}, which assumptions do not"),
         ("ward.yaml", CLINIC.replace("available: began", "available: '{origin}'"), "needs clock: relative"),
     ],
