@@ -5,23 +5,18 @@ break, the distribution of each concept, the cohort flow of each task and the fe
 written. Every record is read once; of a large extract, all that follows is of a sample of patients.
 """
 
-import logging
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from data_pipeline import shards
-from data_pipeline.cohort import cohort_flow, labels
-from data_pipeline.cohort.bitemporal import HOUR, Bools, Floats, microseconds
+from data_pipeline import task_check
 from data_pipeline.features import kernel
 from data_pipeline.ingest import (
     bronze,
@@ -33,27 +28,20 @@ from data_pipeline.ingest import (
     placing,
 )
 from data_pipeline.ingest.source import Source
+from data_pipeline.task_check import TaskCheck
 from mediscale.core import task_names, tasks
 from mediscale.core.concepts import CONCEPTS
 from mediscale.core.errors import InputError
-from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS, FACTS
-from mediscale.core.tasks import Task
-from mediscale.storage import lake
 
 if TYPE_CHECKING:
     import duckdb
-
-log = logging.getLogger(__name__)
 
 MAX_FACTS = 500_000
 """Facts that are looked at; of an extract with more, those of a sample of the patients."""
 FOLD = 2.0
 """Medians of one concept in two items that are further apart than this are told of."""
-FILLED = 0.1
-"""A feature that has a value in at least this share of the cohort counts as filled."""
-_LEAST_EVENTS = 30
 _PERCENTILES = (0.01, 0.5, 0.99)
 _EVENTS = pa.schema([EVENTS.arrow_schema().field(name) for name in kernel.COLUMNS])
 _CHECKED = "check"
@@ -100,61 +88,6 @@ class ConceptCheck:
     n: int
     patients: int
     percentiles: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class TaskCheck:
-    """Whether a task can be computed, its cohort and its features."""
-
-    task: str
-    refused: str = ""
-    flow: Mapping[str, int] = field(default_factory=dict)
-    """By step."""
-    outcomes: Mapping[str, int] = field(default_factory=dict)
-    at_risk: int = 0
-    """Rows of the cohort: stays, or predictions where a stay has several."""
-    prevalence: float = float("nan")
-    """Share of these with the outcome."""
-    patients: int = 0
-    patients_with_outcome: int = 0
-    repeated: bool = False
-    """Whether a stay may have several predictions."""
-    by_hour: "tuple[HourCheck, ...]" = ()
-    """Where predictions come every few hours."""
-    features: "tuple[FeatureCheck, ...]" = ()
-    suspicious_above: float = 1.0
-
-    @property
-    def filled(self) -> int:
-        """Features that have a value, or a count that is not 0, in at least ``FILLED`` of the cohort."""
-        return sum(feature.filled >= FILLED for feature in self.features)
-
-    @property
-    def suspicious(self) -> dict[str, float]:
-        """Features that alone tell the outcome better than any should: their AUROC."""
-        return {one.name: one.auroc for one in self.features if one.auroc > self.suspicious_above}
-
-
-@dataclass(frozen=True)
-class HourCheck:
-    """The predictions at one hour after admission."""
-
-    hour: int
-    n: int
-    with_outcome: int
-
-
-@dataclass(frozen=True)
-class FeatureCheck:
-    """A feature over the cohort."""
-
-    name: str
-    missing: float
-    """Share of the cohort without a value."""
-    filled: float
-    """Share with a value that is not 0."""
-    auroc: float
-    """Of the feature alone, in the direction that tells more; NaN with too few outcomes to say so."""
 
 
 @dataclass(frozen=True)
@@ -227,23 +160,9 @@ def check(settings: Settings, source: Source, root: Path, of_tasks: Sequence[str
         unlisted_words=unlisted,
         facts=of_facts,
         concepts=concepts,
-        tasks=tuple(_task(source, absent, events, tasks.load(name)) for name in tried),
+        tasks=tuple(task_check.check(source, absent, events, tasks.load(name)) for name in tried),
         one_in=one_in,
     )
-
-
-def check_task(
-    settings: Settings, events: TableRef, source: Source, absent: Sequence[str], task: Task
-) -> TaskCheck:
-    """Checks a task on the events of a dataset that was landed already; of a large one, on a sample of its shards."""
-    n_shards, read, parts = lake.fact(settings, events, shards.SHARD_COUNT), 0, []
-    for shard in range(n_shards):
-        parts.append(shards.read(settings, events, shard, kernel.COLUMNS))
-        read += parts[-1].num_rows
-        if read > MAX_FACTS:
-            break
-    log.info("%d of %d shards of patients are looked at", len(parts), n_shards)
-    return _task(source, absent, pa.concat_tables(parts).unify_dictionaries(), task)
 
 
 def _expected_facts(source: Source, rows: Mapping[str, int]) -> int:
@@ -358,63 +277,3 @@ def _events(database: "duckdb.DuckDBPyConnection", source: Source) -> pa.Table:
     """The events, as silver would have them."""
     events = placing.placed_events(database, source, _CHECKED, "judged", n_shards=1)
     return pa.Table.from_batches([batch.select(kernel.COLUMNS) for batch in events], _EVENTS)
-
-
-def _task(source: Source, absent: Sequence[str], events: pa.Table, task: Task) -> TaskCheck:
-    if reason := labels.unsupported(source, task) or labels.lacking(source, task, absent):
-        return TaskCheck(task.name, refused=reason)
-    rows = cohort_flow.cohort(events, task.name, None, 0)
-    counted = zip(*(rows[name].to_pylist() for name in ("steps", "outcome", "further")), strict=True)
-    flow, outcomes = cohort_flow.flow_of(
-        task,
-        [
-            cohort_flow.FlowCount(steps, outcome, further, n)
-            for (steps, outcome, further), n in Counter(counted).items()
-        ],
-    )
-    cohort = rows.filter(pc.equal(rows["steps"], len(task.steps)))
-    if not cohort.num_rows:
-        return TaskCheck(task.name, refused="nobody is left in the cohort", flow=flow)
-    values = kernel.compute(events, cohort, task.name)
-    names = kernel.names(task.name)
-    outcome = np.asarray(cohort["boolean_value"].to_numpy(zero_copy_only=False), dtype=np.bool_)
-    subjects = cohort["subject_id"].to_numpy()
-    return TaskCheck(
-        task.name,
-        flow=flow,
-        outcomes=outcomes,
-        at_risk=cohort.num_rows,
-        prevalence=float(outcome.mean()),
-        patients=len(np.unique(subjects)),
-        patients_with_outcome=len(np.unique(subjects[outcome])),
-        repeated=task.prediction_time.repeated,
-        by_hour=tuple(_by_hour(cohort, outcome)) if task.prediction_time.every_hours else (),
-        features=tuple(_features(names, values, outcome)),
-        suspicious_above=task.policy.suspicious_above,
-    )
-
-
-def _by_hour(cohort: pa.Table, outcome: Bools) -> Iterator[HourCheck]:
-    hours = (microseconds(cohort["prediction_time"]) - microseconds(cohort["admission_time"])) // HOUR
-    for hour in np.unique(hours):
-        there = hours == hour
-        yield HourCheck(int(hour), int(there.sum()), int(outcome[there].sum()))
-
-
-def _features(names: Sequence[str], values: Floats, outcome: Bools) -> Iterator[FeatureCheck]:
-    for name, column in zip(names, values.T, strict=True):
-        missing = np.isnan(column)
-        filled = float((~missing & (column != 0)).mean())
-        yield FeatureCheck(name, float(missing.mean()), filled, _auroc(column, outcome))
-
-
-def _auroc(column: Floats, outcome: Bools) -> float:
-    """AUROC of a single feature, if there are events enough; a missing value counts as the median."""
-    from scipy.stats import rankdata
-
-    events, others = int(outcome.sum()), int((~outcome).sum())
-    if min(events, others) < _LEAST_EVENTS:
-        return float("nan")
-    ranks = rankdata(np.nan_to_num(column, nan=np.nanmedian(column) if np.isfinite(column).any() else 0.0))
-    auroc = (ranks[outcome].sum() - events * (events + 1) / 2) / (events * others)
-    return float(max(auroc, 1 - auroc))

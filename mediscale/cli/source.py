@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from mediscale.cli.verbs import Verb
 
 if TYPE_CHECKING:
-    from data_pipeline.source_check import ConceptCheck, SourceCheck, TaskCheck
+    from data_pipeline.source_check import ConceptCheck, SourceCheck
+    from data_pipeline.task_check import TaskCheck
 
 _UNITS = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"), (1, "B"))
 _MOST = 12
@@ -269,7 +270,7 @@ def _add_task(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_task(options: argparse.Namespace) -> int:
-    from data_pipeline import source_check
+    from data_pipeline import task_check
     from data_pipeline.ingest import source as sources
     from mediscale.cli.verbs import settings
     from mediscale.core import tasks
@@ -284,9 +285,7 @@ def _check_task(options: argparse.Namespace) -> int:
         there = ", ".join(lake.datasets(home)) or "none yet"
         raise NotFoundError(f"No extract of {options.dataset} was landed; the lake's datasets are: {there}.")
     source, absent = sources.load(landed[-1].params["source"]), landed[-1].result["absent"]
-    checked = source_check.check_task(
-        home, lake.latest(home, options.dataset, "events"), source, absent, task
-    )
+    checked = task_check.of_dataset(home, lake.latest(home, options.dataset, "events"), source, absent, task)
     for line in [*_task(checked)[1:], *details(checked)]:
         print(line)
     return QualityError.exit_code if checked.refused else 0

@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 import pytest
 from fixtures import leaky_hospital
 
-from data_pipeline import source_check
+from data_pipeline import task_check
 from data_pipeline.cohort import cohort_flow
 from data_pipeline.ingest import source
-from data_pipeline.source_check import ConceptCheck, FactCheck, SourceCheck, TaskCheck
+from data_pipeline.source_check import ConceptCheck, FactCheck, SourceCheck
+from data_pipeline.task_check import TaskCheck
 from mediscale.cli.source import details, source_lines
 from mediscale.core import declaration_files, task_names, tasks
 from mediscale.core.errors import UsageError
@@ -25,7 +26,7 @@ LandEvents = Callable[..., TableRef]
 def test_a_task_is_checked_by_hour_patient_and_feature(settings: Settings, land_events: LandEvents) -> None:
     recorded = leaky_hospital.with_steady_creatinine(leaky_hospital.record(120))
     ref = land_events(recorded.events, 2)
-    found = source_check.check_task(settings, ref, source.load("mimic-iv"), (), tasks.load("kidney_injury"))
+    found = task_check.of_dataset(settings, ref, source.load("mimic-iv"), (), tasks.load("kidney_injury"))
     rows = cohort_flow.cohort(recorded.events, "kidney_injury", None, 0)
     cohort = rows.filter(pc.is_valid(rows["subject_id"]))
     with_outcome = cohort.filter(cohort["boolean_value"])
@@ -60,7 +61,7 @@ def test_a_feature_that_tells_the_outcome_is_suspicious(settings: Settings, land
     told = pc.if_else(pc.is_in(events["visit_id"], value_set=dead.combine_chunks()), 9.0, 1.0)
     position = events.schema.get_field_index("numeric_value")
     leaky = events.set_column(position, "numeric_value", pc.if_else(lactate, told, events["numeric_value"]))
-    found = source_check.check_task(
+    found = task_check.of_dataset(
         settings, land_events(leaky, 1), source.load("mimic-iv"), (), tasks.load("mortality")
     )
     assert {"lactate_last_stay", "lactate_min_stay", "lactate_max_stay"} == set(found.suspicious)
