@@ -22,13 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.predict_request import DATASET, promote, set_apart, write_model
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.core.settings import Settings
 from mediscale.storage import calls, commits, lake
 
 FILES, TURNS, TASK = 8, 3, "mortality"
 NAMES = kernel.names(TASK)
-INPUTS = kernel.plain_inputs(TASK)
+INPUTS = plain_inputs.names(TASK)
 THEIRS = """
 import json, sys, time
 import pyarrow as pa, pyarrow.parquet as pq, xgboost

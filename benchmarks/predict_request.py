@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from data_pipeline.notes import encoders
 from mediscale.core import tasks
 from mediscale.core.settings import Settings
@@ -132,7 +132,7 @@ def write_model(folder: Path, task: TaskName) -> None:
 def _spec(booster: Any, task: TaskName) -> PredictorSpec:
     import xgboost
 
-    row = kernel.from_values(TWO_VALUES, task)
+    row = plain_inputs.features(TWO_VALUES, task)
     matrix = xgboost.DMatrix(row[None], feature_names=booster.feature_names)
     parts = booster.predict(matrix, pred_contribs=True)[0].astype(float)
     known = KnownAnswer(
@@ -151,7 +151,7 @@ def _spec(booster: Any, task: TaskName) -> PredictorSpec:
         may_be_asked=declared.may_be_asked,
         excluded_destinations=declared.at_risk.excluded_destinations,
         features=kernel.names(task),
-        plain_inputs=kernel.plain_inputs(task),
+        plain_inputs=plain_inputs.names(task),
         calibration=CALIBRATION,
         thresholds={"clinical": 0.1},
         bias=parts[-1],
@@ -185,7 +185,9 @@ def promote(settings: Settings, folders: dict[TaskName, Path], tasks: Sequence[T
 
 def mlflow(folder: Path) -> tuple[float, list[Measured]]:
     names = kernel.names("mortality")
-    row = [None if np.isnan(value) else float(value) for value in kernel.from_values(TWO_VALUES, "mortality")]
+    row = [
+        None if np.isnan(value) else float(value) for value in plain_inputs.features(TWO_VALUES, "mortality")
+    ]
     body = json.dumps({"dataframe_split": {"columns": names, "data": [row]}}).encode()
     port = free_port()
     scripts = Path(sys.executable).parent

@@ -31,7 +31,7 @@ import psutil
 
 from benchmarks.predict_beside import make_key
 from benchmarks.predict_request import SERVE, TWO_VALUES, free_port, promote, running, set_apart, write_model
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.core.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -148,7 +148,7 @@ def main() -> None:
 
 def others(home: Path, model: Path) -> Iterator[Server]:
     python = str(Path(sys.executable).parent)
-    values = kernel.from_values(TWO_VALUES, "mortality")
+    values = plain_inputs.features(TWO_VALUES, "mortality")
     names = kernel.names("mortality")
     given = {name: float(value) for name, value in zip(names, values, strict=True) if not np.isnan(value)}
     for name, text in (("tutorial", TUTORIAL), ("bento", BENTO), ("bare", BARE)):

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from data_pipeline.notes import note_visibility
 from mediscale.core import atomic_files, caller
 from mediscale.core.errors import NotFoundError, StorageError
@@ -186,7 +186,7 @@ class _Certainty:
     def __init__(self, spec: PredictorSpec) -> None:
         self._explainer, self._inputs = Explainer(spec), pa.array(spec.plain_inputs)
         names = kernel.names(spec.task)
-        newest = {plain: names[column] for plain, column in kernel.newest_columns(spec.task).items()}
+        newest = {plain: names[column] for plain, column in plain_inputs.newest_columns(spec.task).items()}
         places = {plain: spec.features.index(name) for plain, name in newest.items() if name in spec.features}
         ranged = [plain for plain in spec.usual_ranges if plain in places]
         unranged = [plain for plain in places if plain not in ranged and plain != "sex"]

@@ -18,13 +18,12 @@ visit (birth, sex): another visit's rows are another's.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -42,8 +41,7 @@ from data_pipeline.cohort.stays import NOT_INPATIENT, TRANSFER_GAP
 from data_pipeline.features import comorbidity
 from data_pipeline.features.windows import GroupedValues, Predictions, Rows
 from mediscale.core import task_features, tasks
-from mediscale.core.concepts import CONCEPTS, TREATMENTS, by_name
-from mediscale.core.errors import InputError
+from mediscale.core.concepts import CONCEPTS, TREATMENTS
 from mediscale.core.tasks import TaskName
 
 COLUMNS = (
@@ -104,80 +102,9 @@ def names(task: TaskName) -> tuple[str, ...]:
 
 
 @cache
-def plain_inputs(task: TaskName) -> tuple[str, ...]:
-    """The inputs that a request may give by a plain name: ``age`` in years, ``sex`` (1 female, 0 male) and concepts."""
-    return ("age", "sex", *dict.fromkeys(concept for concept, _, _ in tasks.load(task).features.measurements))
-
-
-@cache
-def _position(task: TaskName) -> dict[str, int]:
+def position(task: TaskName) -> dict[str, int]:
+    """The column of each feature."""
     return {name: i for i, name in enumerate(names(task))}
-
-
-@cache
-def _plain_targets(task: TaskName) -> dict[str, tuple[int, ...]]:
-    """The columns that each plain input fills; the first is the one that holds a patient's newest value."""
-    position = _position(task)
-    targets: dict[str, tuple[int, ...]] = {"age": (position["age_years"],), "sex": (position["sex_female"],)}
-    ranks = {"last": 0, "mean": 1, "min": 2, "max": 3}
-    measured = tasks.load(task).features.measurements
-    for concept in plain_inputs(task)[2:]:
-        cells = [(ranks[stat], f"{concept}_{stat}_{window}")
-                 for name, stat, window in measured if name == concept and stat in ranks]  # fmt: skip
-        targets[concept] = tuple(position[name] for _, name in sorted(cells))
-    return targets
-
-
-def from_values(values: Mapping[str, float], task: TaskName) -> npt.NDArray[np.float32]:
-    """The features of a request that gives plain values, shape ``[len(names(task))]``.
-
-    A plain value is the last, lowest, highest and mean value of its concept; every feature that the request does not
-    give is NaN.
-
-    Raises:
-        InputError: a name is not among ``plain_inputs`` or an alias of one.
-    """
-    row = np.full(len(names(task)), np.nan, dtype=np.float32)
-    targets = _plain_targets(task)
-    for name, value in values.items():
-        concept = by_name().get(name)
-        plain = concept.name if concept else name
-        if plain not in targets:
-            raise InputError(f"The {task} model has no input {name!r}; it takes {', '.join(targets)}.")
-        row[list(targets[plain])] = as_feature(plain, value)
-    return row
-
-
-def as_feature(plain: str, value: float) -> float:
-    """A plain input's value as its features hold it: a high age counts as ``OLDEST``."""
-    return min(value, OLDEST) if plain == "age" else value
-
-
-@cache
-def newest_columns(task: TaskName) -> dict[str, int]:
-    """The column that holds a patient's newest value of each plain input."""
-    return {plain: targets[0] for plain, targets in _plain_targets(task).items()}
-
-
-def plain_values(row: npt.NDArray[np.floating], task: TaskName) -> dict[str, float]:
-    """The plain inputs that a request about a patient with this row would give, each with its newest value."""
-    newest = {plain: float(row[column]) for plain, column in newest_columns(task).items()}
-    return {plain: value for plain, value in newest.items() if not np.isnan(value)}
-
-
-def as_request(
-    rows: npt.NDArray[np.floating], task: TaskName, inputs: Sequence[str]
-) -> npt.NDArray[np.floating]:
-    """The features that ``from_values`` would give if requests gave only the newest value of each of ``inputs``.
-
-    Models are trained and evaluated with it on what requests can give. ``rows`` has shape ``[n, len(names(task))]``;
-    the result is a new array of the same shape and type.
-    """
-    requests = np.full_like(rows, np.nan)
-    for plain in inputs:
-        targets = _plain_targets(task)[plain]
-        requests[:, targets] = rows[:, targets[:1]]
-    return requests
 
 
 def compute(events: pa.Table, predictions: pa.Table, task: TaskName) -> Floats:
@@ -314,7 +241,7 @@ def _code_kinds() -> dict[str, int]:
 def _measurement_features(rows: Rows, predictions: Predictions, task: TaskName, features: Floats) -> None:
     """Writes the statistics of measurements and treatments over their windows into ``features``."""
     occurrences = {f"{name}_{window}" for name, _, window in tasks.load(task).features.occurrences}
-    for name, i in _position(task).items():
+    for name, i in position(task).items():
         if name.startswith("treatment_") or "_count_" in name or name in occurrences:
             features[:, i] = 0
     prediction, row = predictions.visible_rows(rows, _start(predictions, _STAY))
@@ -339,7 +266,7 @@ def _start(predictions: Predictions, window: str) -> Ints:
 @cache
 def _cells(task: TaskName) -> dict[str, tuple[tuple[str, Ints], ...]]:
     """The statistics of each window, and for each statistic the column of every kind of value (-1 for none)."""
-    position = _position(task)
+    columns_of = position(task)
     cells: dict[str, dict[str, Ints]] = {}
     declared = tasks.load(task).features
     own = {(code.name, code.numeric): code.kind for code in _own_codes(task)}
@@ -351,7 +278,7 @@ def _cells(task: TaskName) -> dict[str, tuple[tuple[str, Ints], ...]]:
     ]
     for kind, stat, window, name in named:
         columns = cells.setdefault(window, {}).setdefault(stat, np.full(_NOTHING, -1))
-        columns[kind] = position[name]
+        columns[kind] = columns_of[name]
     return {window: tuple(stats.items()) for window, stats in cells.items()}
 
 
@@ -359,10 +286,10 @@ def _history_features(rows: Rows, predictions: Predictions, task: TaskName, feat
     """Writes the features of the whole record into ``features``: demographics, earlier visits and comorbidity."""
     prediction, row = predictions.visible_rows(rows)
     history = _History(predictions, prediction, rows.where(row))
-    position = _position(task)
+    columns_of = position(task)
     for name, column in history.features(task):
-        if name in position:
-            features[:, position[name]] = column
+        if name in columns_of:
+            features[:, columns_of[name]] = column
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class PredictorSpec(Frozen):
     features: tuple[str, ...]
     """Inputs in the order of the trees' feature indices."""
     plain_inputs: tuple[str, ...]
-    """Names that a request may use; ``data_pipeline.features.kernel.from_values`` turns them into features."""
+    """Names that a request may use; ``data_pipeline.features.plain_inputs.features`` turns them into features."""
     calibration: Calibration
     thresholds: dict[str, float]
     """Operating points on the calibrated risk, by name; chosen on the tuning split."""

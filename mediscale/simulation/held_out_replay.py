@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from data_pipeline.synthetic.analyser import READS_HIGH
 from mediscale.core.annotations import PatientCount
 from mediscale.core.errors import QualityError
@@ -109,7 +109,7 @@ def held_out_requests(settings: Settings, params: Params) -> list[dict[str, Any]
     rows = rows.sort_by([("stay_id", "ascending"), ("prediction_time", "ascending")])
     names = kernel.names(params.task)
     matrix = np.column_stack([rows[name].to_numpy() for name in names])
-    return [plain_request(kernel.plain_values(row, params.task)) for row in matrix]
+    return [plain_request(plain_inputs.newest_values(row, params.task)) for row in matrix]
 
 
 def plain_request(values: dict[str, float]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_pipeline.features import kernel
+from data_pipeline.features import plain_inputs
 from mediscale.core.tasks import TaskName
 from monitoring.drift.null_distribution import Flags, Floats, Integers
 from monitoring.drift.prediction_window import MOST_ROWS, Window
@@ -81,7 +81,7 @@ def match_reference(
 
 def _kinds(window: Window, task: TaskName, answerable: AnswerableInputs) -> tuple[list[Kind], Integers]:
     """The kinds of questions in the window, and the number of each row's."""
-    names = kernel.plain_inputs(task)
+    names = plain_inputs.names(task)
     given_inputs = np.column_stack(
         [~np.isnan(window.inputs[:, request_dropout.filled_features(task, name)[0]]) for name in names]
     )
@@ -113,8 +113,8 @@ def _named(names: tuple[str, ...], flags: Flags) -> tuple[str, ...]:
 
 
 def _known(examples: Examples, task: TaskName) -> AnswerableInputs:
-    names = kernel.plain_inputs(task)
-    whole = kernel.as_request(examples.inputs, task, names)
+    names = plain_inputs.names(task)
+    whole = plain_inputs.as_request(examples.inputs, task, names)
     return {name: ~np.isnan(whole[:, request_dropout.filled_features(task, name)[0]]) for name in names}
 
 
@@ -126,7 +126,7 @@ def _asked_as(kind: Kind, answerable: AnswerableInputs) -> Integers:
 
 
 def _reduced(kind: Kind, rows: Inputs, task: TaskName) -> Floats:
-    input_sets = rows if kind.said is None else kernel.as_request(rows, task, kind.said)
+    input_sets = rows if kind.said is None else plain_inputs.as_request(rows, task, kind.said)
     return np.asarray(input_sets, dtype=np.float64)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from data_pipeline.features import kernel
+from data_pipeline.features import plain_inputs
 from mediscale.core.errors import InputError, MediscaleError, RemoteError, failure_location
 from mediscale.core.tasks import TaskName
 from mediscale.inference.collate import Tokens
@@ -100,7 +100,7 @@ def of_patient(
         row, note = version.row(computed), _read_known(version, record.notes)
         scored = _scored(version, row, note)
         factors = version.explainer.of_patient(scored.contributions, row, scored.notes)
-        ranges = _compared(version, kernel.plain_values(computed, version.predictor.spec.task))
+        ranges = _compared(version, plain_inputs.newest_values(computed, version.predictor.spec.task))
         uncertain = len(version.explainer.inputs_without_value(row)) > version.explainer.most_missing
         logged = _logged(prediction_id, now, version, scored.risk, row, note, record)
         return _risk(version, scored, factors, note, ranges, uncertain), logged
@@ -181,7 +181,7 @@ def _compared(version: ServedVersion, values: Mapping[str, float]) -> _Compariso
     for name, value in values.items():
         if name in spec.usual_ranges:
             low, high = spec.usual_ranges[name]
-            if not low <= kernel.as_feature(name, value) <= high:
+            if not low <= plain_inputs.as_feature(name, value) <= high:
                 outside.append(schemas.unusual_value(name, low, high))
         elif name in spec.plain_inputs and name != "sex":
             without.append(name)

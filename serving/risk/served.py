@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.core.errors import StorageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.tasks import TaskName
@@ -74,7 +74,7 @@ class ServedVersion:
         """The model's inputs from plain values, those that it does not know left out."""
         spec = self.predictor.spec
         accepted = {name: value for name, value in values.items() if name in spec.plain_inputs}
-        return self.row(kernel.from_values(accepted, spec.task))
+        return self.row(plain_inputs.features(accepted, spec.task))
 
 
 class ServedVersions(Mapping[TaskName, ServedVersion]):

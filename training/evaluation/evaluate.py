@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from data_pipeline.features import kernel
+from data_pipeline.features import plain_inputs
 from data_pipeline.ingest import source
 from data_pipeline.ingest.source import SourceName
 from data_pipeline.notes.deidentification import deidentify
@@ -251,9 +251,9 @@ def points_baseline(held_out: Performance, risk: Floats, score: PointsScore) -> 
 
 
 def _plain_inputs(judged: Predictor, held_out: Performance) -> Iterator[PlainInputs]:
-    plain = kernel.plain_inputs(judged.spec.task)
+    plain = plain_inputs.names(judged.spec.task)
     for inputs in dict.fromkeys(tuple(name for name in tried if name in plain) for tried in _PLAIN):
-        reduced_rows = kernel.as_request(held_out.rows.inputs, judged.spec.task, inputs)
+        reduced_rows = plain_inputs.as_request(held_out.rows.inputs, judged.spec.task, inputs)
         risk = judged.risks(np.asarray(reduced_rows, dtype=np.float32))
         yield PlainInputs(
             inputs=inputs,

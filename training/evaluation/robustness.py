@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.features import comorbidity, kernel
+from data_pipeline.features import comorbidity, kernel, plain_inputs
 from mediscale.core import tasks
 from mediscale.core.concepts import by_name
 from mediscale.core.policy import Stress
@@ -117,7 +117,7 @@ def _add_noise(
     if not source.concept:
         return
     error, concept = generator.normal(size=len(rows)), by_name()[source.concept]
-    names, own = kernel.names(task), scale[kernel.newest_columns(task)[source.concept]]
+    names, own = kernel.names(task), scale[plain_inputs.newest_columns(task)[source.concept]]
     for column in source.values:
         statistic = names[column].rsplit("_", 2)[-2]
         before = rows[:, column]

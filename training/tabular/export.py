@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.core import tasks
 from mediscale.core.concepts import by_name
 from mediscale.core.privacy import SMALL_COUNT
@@ -64,7 +64,7 @@ def spec(
         may_be_asked=declared.may_be_asked,
         excluded_destinations=declared.at_risk.excluded_destinations,
         features=kernel.names(task),
-        plain_inputs=kernel.plain_inputs(task),
+        plain_inputs=plain_inputs.names(task),
         calibration=calibration,
         thresholds=thresholds,
         bias=bias,
@@ -84,7 +84,7 @@ def _known_answers(
         "nothing known": np.full_like(medians, np.nan),
         "medians": medians,
         **{
-            name: kernel.from_values(_request_values(values, task), task)
+            name: plain_inputs.features(_request_values(values, task), task)
             for name, values in _PLAIN_EXAMPLES.items()
         },
     }
@@ -102,7 +102,7 @@ def _known_answers(
 
 def _request_values(values: Mapping[str, float], task: TaskName) -> dict[str, float]:
     """The values that a request to a model of the task can give: one that reads no vital signs takes none."""
-    inputs, concepts = kernel.plain_inputs(task), by_name()
+    inputs, concepts = plain_inputs.names(task), by_name()
     return {
         name: value
         for name, value in values.items()

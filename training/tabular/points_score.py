@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.core import tasks
 from mediscale.core.tasks import TaskName
 from mediscale.inference.points import Band, Item, PointsScore
@@ -57,7 +57,7 @@ def fit(train: "Examples", tuning: "Examples", task: TaskName) -> PointsScore:
     inputs, outcomes, weights = request_dropout.with_requests(train, task, 0)
     candidates = [
         candidate
-        for name, column in kernel.newest_columns(task).items()
+        for name, column in plain_inputs.newest_columns(task).items()
         if (candidate := _candidate(name, column, train)) is not None
     ]
     coefficients, _ = _regression(candidates, inputs, outcomes, weights)

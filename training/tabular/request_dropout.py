@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from data_pipeline.features import kernel
+from data_pipeline.features import plain_inputs
 from mediscale.core.tasks import TaskName
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def with_requests(
 
 def as_requests(rows: NDArray[np.float32], task: TaskName, rng: np.random.Generator) -> NDArray[np.float32]:
     """Each row as one request that says some of its inputs: from almost none to nearly all, few being the commonest."""
-    inputs = kernel.plain_inputs(task)
+    inputs = plain_inputs.names(task)
     is_given = rng.random((len(rows), len(inputs))) < rng.random((len(rows), 1)) ** 2
     for i, name in enumerate(inputs):
         if name in _PERSON:
             is_given[:, i] = rng.random(len(rows)) < _PERSON_SAID
-    requests = np.asarray(kernel.as_request(rows, task, inputs), dtype=np.float32)
+    requests = np.asarray(plain_inputs.as_request(rows, task, inputs), dtype=np.float32)
     for i, name in enumerate(inputs):
         unsaid = np.ix_(~is_given[:, i], filled_features(task, name))
         requests[unsaid] = np.nan
@@ -51,4 +51,4 @@ def as_requests(rows: NDArray[np.float32], task: TaskName, rng: np.random.Genera
 
 def filled_features(task: TaskName, name: str) -> NDArray[np.intp]:
     """Positions of the features that one plain input fills."""
-    return np.flatnonzero(~np.isnan(kernel.from_values({name: 1.0}, task)))
+    return np.flatnonzero(~np.isnan(plain_inputs.features({name: 1.0}, task)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_pipeline.features import kernel
+from data_pipeline.features import plain_inputs
 from mediscale.core.tasks import TaskName
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def usual_ranges(train: "Examples", task: TaskName) -> dict[str, tuple[float, fl
     ``train.inputs`` has the columns of ``kernel.names(task)``. Sex is no measured value and has no range.
     """
     ranges = {}
-    for plain, column in kernel.newest_columns(task).items():
+    for plain, column in plain_inputs.newest_columns(task).items():
         values = train.inputs[:, column]
         recorded = np.isfinite(values)
         if plain != "sex" and len(np.unique(train.subjects[recorded])) >= MIN_PATIENTS:

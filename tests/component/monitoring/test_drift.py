@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.core.errors import InputError, StorageError
 from monitoring.drift import drift
 
@@ -81,7 +81,7 @@ def test_a_measurement_that_is_no_longer_made_is_missingness_not_values(hospital
 def test_requests_by_values_are_compared_with_patients_reduced_to_what_they_say(
     hospital: Any, patients: Any
 ) -> None:
-    said = kernel.as_request(patients(300, seed=205), "mortality", ("age", "sex", "heart_rate"))
+    said = plain_inputs.as_request(patients(300, seed=205), "mortality", ("age", "sex", "heart_rate"))
     quiet = hospital.judge(said, [None] * 300, **FEW)
     assert (quiet.judged, quiet.n_ad_hoc) == (300, 300)
     assert not quiet.drifted  # most inputs are missing, and the risks are those of requests that say little
@@ -93,7 +93,7 @@ def test_requests_by_values_are_compared_with_patients_reduced_to_what_they_say(
 
 def test_both_kinds_of_questions_in_one_window(hospital: Any, patients: Any) -> None:
     rows = patients(200, seed=206)
-    rows[100:] = kernel.as_request(rows[100:], "mortality", ("age", "creatinine"))
+    rows[100:] = plain_inputs.as_request(rows[100:], "mortality", ("age", "creatinine"))
     found = hospital.judge(rows, [*range(100), *[None] * 100], **FEW)
     assert (found.judged, found.n_ad_hoc, found.drifted) == (200, 100, False)
 
@@ -116,7 +116,7 @@ def test_too_few_predictions_are_no_drift(hospital: Any, patients: Any, rows: in
 
 def test_questions_without_like_in_the_reference_are_left_out(hospital: Any) -> None:
     # nobody in the reference has everything measured
-    everything = kernel.from_values(dict.fromkeys(kernel.plain_inputs("mortality"), 1.0), "mortality")
+    everything = plain_inputs.features(dict.fromkeys(plain_inputs.names("mortality"), 1.0), "mortality")
     found = hospital.judge(np.tile(everything, (60, 1)), [None] * 60, **FEW)
     assert (found.n, found.judged, found.drifted) == (60, 0, False)
     assert found.summary == "too few predictions that the reference has like for (0 of 30)"
@@ -125,7 +125,7 @@ def test_questions_without_like_in_the_reference_are_left_out(hospital: Any) -> 
 def test_an_interface_that_sends_what_it_has_is_quiet_until_its_values_change(
     hospital: Any, patients: Any
 ) -> None:
-    sent = kernel.as_request(patients(150, seed=214), "mortality", kernel.plain_inputs("mortality"))
+    sent = plain_inputs.as_request(patients(150, seed=214), "mortality", plain_inputs.names("mortality"))
     quiet = hospital.judge(sent, [None] * 150, **FEW)
     assert (quiet.judged, quiet.n_ad_hoc, quiet.drifted) == (150, 150, False)
     sent[:, columns_of("creatinine")] *= 1.6

@@ -9,7 +9,7 @@ import pytest
 import xgboost
 from mlflow.tracking import MlflowClient
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.core import tasks
 from mediscale.core.errors import QualityError, UsageError
 from mediscale.core.settings import Settings
@@ -206,7 +206,7 @@ def test_the_model_recovers_the_signal_and_short_requests_are_not_read_as_health
         world.settings, world.training.training_set, "held_out", kernel.names("mortality")
     )
     booster = xgboost.Booster(model_file=folder / "model.json")
-    asked = kernel.as_request(rows.inputs, "mortality", ("age", "systolic_blood_pressure"))
+    asked = plain_inputs.as_request(rows.inputs, "mortality", ("age", "systolic_blood_pressure"))
     margins = booster.predict(xgboost.DMatrix(asked, feature_names=booster.feature_names))
     assert metrics.auroc(rows.outcomes, margins.astype(float), metrics.unweighted(rows.outcomes))[0] > 0.6
     assert margins.mean() == pytest.approx(rows.outcomes.mean(), abs=0.06)

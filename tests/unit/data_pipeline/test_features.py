@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.cohort.bitemporal import FOREVER
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from data_pipeline.features.windows import Rows
 from mediscale.core.concepts import CONCEPTS, TREATMENTS
 from mediscale.core.errors import InputError
@@ -305,7 +305,7 @@ def test_plain_names_of_a_request() -> None:
     values = dict(
         zip(
             names,
-            kernel.from_values({"age": 97, "blood_pressure": 140, "sex": 1}, "mortality"),
+            plain_inputs.features({"age": 97, "blood_pressure": 140, "sex": 1}, "mortality"),
             strict=True,
         )
     )
@@ -316,12 +316,12 @@ def test_plain_names_of_a_request() -> None:
         *(f"systolic_blood_pressure_{stat}_6h" for stat in ("min", "max", "mean")),
     }
     assert math.isnan(values["systolic_blood_pressure_count_24h"]), "not saying is not 'rarely measured'"
-    assert kernel.from_values({}, "mortality").dtype == np.float32
+    assert plain_inputs.features({}, "mortality").dtype == np.float32
 
 
 def test_unknown_plain_name_is_refused() -> None:
     with pytest.raises(InputError, match="no input 'shoe_size'; it takes age, sex, heart_rate"):
-        kernel.from_values({"shoe_size": 44}, "mortality")
+        plain_inputs.features({"shoe_size": 44}, "mortality")
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -339,16 +339,16 @@ def test_a_patients_row_reduced_to_plain_inputs_is_what_the_request_gives(
         asking(),
         task,
     )
-    reduced = kernel.as_request(found.astype(np.float32), task, ["age", "heart_rate", "sodium"])
+    reduced = plain_inputs.as_request(found.astype(np.float32), task, ["age", "heart_rate", "sodium"])
     age = float(found[0, kernel.names(task).index("age_years")])
-    np.testing.assert_array_equal(reduced[0], kernel.from_values({"age": age, "heart_rate": 90}, task))
+    np.testing.assert_array_equal(reduced[0], plain_inputs.features({"age": age, "heart_rate": 90}, task))
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_plain_input_has_a_newest_value_to_learn_from(task: TaskName) -> None:
     names = kernel.names(task)
-    for concept in kernel.plain_inputs(task)[2:]:
-        first = kernel.as_request(np.arange(len(names), dtype=float)[None, :], task, [concept])
+    for concept in plain_inputs.names(task)[2:]:
+        first = plain_inputs.as_request(np.arange(len(names), dtype=float)[None, :], task, [concept])
         assert "_last_" in names[int(np.nanmin(first))]
 
 

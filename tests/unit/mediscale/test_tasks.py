@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from data_pipeline.cohort import cohort_flow
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.core import declaration_files, task_names, tasks
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen
@@ -89,7 +89,7 @@ def test_a_file_is_a_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, event
     assert first["creatinine_last_stay"] == first["creatinine_max_stay"] == 4.5
     assert first["treatment_vasopressor_24h"] == 1
     assert "in_icu" not in names
-    assert kernel.plain_inputs("toy_mortality_48h") == ("age", "sex", "creatinine", "lactate")
+    assert plain_inputs.names("toy_mortality_48h") == ("age", "sex", "creatinine", "lactate")
 
 
 def test_a_task_takes_shared_features_and_floors_and_its_own_entries_stand_in_their_place() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from monitoring.drift.match_reference import LEAST_PATIENTS, match_reference
 from monitoring.drift.prediction_window import Window
 from training.training_examples import Examples
@@ -29,7 +29,7 @@ def window(*rows: Any, known: bool) -> Window:
 
 
 def asked(**values: float) -> Any:
-    return kernel.from_values(values, "mortality")
+    return plain_inputs.features(values, "mortality")
 
 
 def rng() -> np.random.Generator:
@@ -41,7 +41,7 @@ def test_a_request_is_held_against_those_who_have_what_it_says_reduced_to_it(tra
     have = ~np.isnan(train.inputs[:, LACTATE])
     assert set(found.inputs[:, AGE]) == set(train.inputs[have, AGE])
     np.testing.assert_array_equal(found.inputs[:, AGE], found.patients)
-    reduced = kernel.as_request(train.inputs[found.patients], "mortality", ("age", "lactate"))
+    reduced = plain_inputs.as_request(train.inputs[found.patients], "mortality", ("age", "lactate"))
     np.testing.assert_array_equal(found.inputs, reduced)
 
 
@@ -71,19 +71,19 @@ def test_a_question_that_too_few_can_answer_is_left_out(train: Examples) -> None
 def test_an_interface_that_sends_what_it_has_is_held_against_incomplete_patients(
     train: Examples, patients: Any
 ) -> None:
-    whole = [name for name in kernel.plain_inputs("mortality") if name != "height"]
-    sent = kernel.as_request(patients(60, seed=2), "mortality", whole)
+    whole = [name for name in plain_inputs.names("mortality") if name != "height"]
+    sent = plain_inputs.as_request(patients(60, seed=2), "mortality", whole)
     found = match_reference(window(*sent, known=False), train, "mortality", rng())
     assert len(found.window) == 60
     assert set(found.strata) == {1}
     np.testing.assert_array_equal(
-        found.inputs, kernel.as_request(train.inputs[found.patients], "mortality", whole)
+        found.inputs, plain_inputs.as_request(train.inputs[found.patients], "mortality", whole)
     )
     assert np.isnan(found.inputs[:, LACTATE]).any()
 
 
 def test_a_form_beside_an_interface_stays_a_form(train: Examples, patients: Any) -> None:
-    sent = kernel.as_request(patients(60, seed=2), "mortality", kernel.plain_inputs("mortality"))
+    sent = plain_inputs.as_request(patients(60, seed=2), "mortality", plain_inputs.names("mortality"))
     mix = window(*sent, *[asked(age=70, lactate=2.0)] * 20, known=False)
     found = match_reference(mix, train, "mortality", rng())
     assert len(set(found.window_strata[:60])) == 1

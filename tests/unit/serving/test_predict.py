@@ -12,7 +12,7 @@ import pytest
 import xgboost as xgb
 from fastapi.testclient import TestClient
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.core.concepts import CONCEPTS
 from mediscale.core.settings import Settings
 from mediscale.inference import tabular
@@ -48,7 +48,7 @@ def test_two_plain_values_work_as_written(client: TestClient, trained: dict[tupl
     assert [risk["task"] for risk in answer["predictions"]] == ["mortality", "readmission"]
     for risk in answer["predictions"]:
         booster = xgb.Booster(model_file=trained[risk["task"], 1] / "model.json")
-        row = kernel.from_values({"age": 67, "systolic_blood_pressure": 140}, risk["task"])
+        row = plain_inputs.features({"age": 67, "systolic_blood_pressure": 140}, risk["task"])
         matrix = xgb.DMatrix(row[None], feature_names=booster.feature_names)
         log_odds = 0.9 * float(booster.predict(matrix, output_margin=True)[0]) - 0.1
         assert risk["risk"] == pytest.approx(1 / (1 + np.exp(-log_odds)), abs=1e-5)
@@ -82,7 +82,7 @@ def test_factors_name_the_inputs_and_add_their_features_up(
 ) -> None:
     risk = ask(client, {"age": 88, "blood_pressure": 60})["predictions"][0]
     booster = xgb.Booster(model_file=trained["mortality", 1] / "model.json")
-    row = kernel.from_values({"age": 88, "systolic_blood_pressure": 60}, "mortality")
+    row = plain_inputs.features({"age": 88, "systolic_blood_pressure": 60}, "mortality")
     parts = booster.predict(xgb.DMatrix(row[None], feature_names=booster.feature_names), pred_contribs=True)[
         0
     ]

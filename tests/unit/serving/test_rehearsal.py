@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.core.concepts import CONCEPTS, SCORE
 from mediscale.core.errors import QualityError
 from mediscale.core.refs import ModelRef, TableRef
@@ -24,7 +24,7 @@ BORN, ADULT = datetime(2101, 3, 1), datetime(2119, 3, 1)
 
 def held_out(settings: Settings) -> TableRef:
     """Two stays that end on the patients' eighteenth birthday."""
-    row = kernel.from_values(
+    row = plain_inputs.features(
         {"age": (ADULT + timedelta(hours=6) - BORN) / timedelta(days=365.2425)}, "readmission"
     )
     named = dict(zip(kernel.names("readmission"), row.astype(np.float64), strict=True))

@@ -15,7 +15,7 @@ from fixtures.leaky_hospital import EXPIRED, Record, certify
 
 from data_pipeline.cohort import cohort_flow, prediction_times
 from data_pipeline.cohort.bitemporal import DAY, HOUR
-from data_pipeline.features import gold, kernel
+from data_pipeline.features import gold, kernel, plain_inputs
 from data_pipeline.features.windows import Predictions, Rows
 from data_pipeline.notes import note_visibility
 from mediscale.cli import main
@@ -428,7 +428,7 @@ def test_a_task_that_reads_the_discharge_is_caught(
     assert "features:\n" in text
     edited = tasks.parse("mortality", text.replace("features:\n", f"features:\n{leak}", 1))
     monkeypatch.setattr(tasks, "load", lambda _name: edited)
-    caches = (kernel.names, kernel._position, kernel._cells, kernel._own_codes, kernel._plain_targets)
+    caches = (kernel.names, kernel.position, kernel._cells, kernel._own_codes, plain_inputs._targets)
     for cached in caches:
         cached.cache_clear()
     try:

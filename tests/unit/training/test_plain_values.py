@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_pipeline.features import kernel
+from data_pipeline.features import plain_inputs
 from mediscale.core import task_names
 from training.tabular import export
 
@@ -10,7 +10,7 @@ from training.tabular import export
 @pytest.mark.parametrize("task", task_names.all_names())
 def test_the_examples_of_requests_can_be_asked_of_every_task(task: str) -> None:
     for values in export._PLAIN_EXAMPLES.values():
-        kernel.from_values(export._request_values(values, task), task)
+        plain_inputs.features(export._request_values(values, task), task)
 
 
 def test_a_task_without_vital_signs_is_given_none() -> None:

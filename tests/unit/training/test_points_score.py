@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from unit.training.test_calibration import _examples
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.inference.points import Band, Item, PointsScore, PointsTable
 from mediscale.report import points_table
 from training.statistics import metrics
@@ -60,7 +60,7 @@ def test_strata_begin_at_risks() -> None:
 def named_examples(n: int, seed: int):
     """Rows whose outcome depends on age, which rises the risk, and blood pressure, which lowers it."""
     rows = _examples(n, seed)
-    columns, rng = kernel.newest_columns("mortality"), np.random.default_rng(seed)
+    columns, rng = plain_inputs.newest_columns("mortality"), np.random.default_rng(seed)
     inputs = np.full_like(rows.inputs, np.nan)
     age, pressure = rng.uniform(20, 90, n), rng.normal(120, 20, n)
     inputs[:, columns["age"]], inputs[:, columns["systolic_blood_pressure"]] = age, pressure

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from training.tabular import request_dropout
 
 
 @pytest.mark.parametrize("task", ["mortality", "readmission"])
 def test_a_request_holds_only_what_plain_inputs_fill(task) -> None:
     rng = np.random.default_rng(0)
-    names, inputs = kernel.names(task), kernel.plain_inputs(task)
+    names, inputs = kernel.names(task), plain_inputs.names(task)
     rows = rng.normal(size=(500, len(names))).astype(np.float32)
     asked = request_dropout.as_requests(rows, task, rng)
     fillable = {names[i] for name in inputs for i in request_dropout.filled_features(task, name)}
@@ -32,7 +32,7 @@ def test_a_value_that_is_said_is_the_patients_newest_everywhere() -> None:
 
 def test_few_inputs_are_common_and_age_is_nearly_always_said() -> None:
     rng = np.random.default_rng(0)
-    names, inputs = list(kernel.names("mortality")), kernel.plain_inputs("mortality")
+    names, inputs = list(kernel.names("mortality")), plain_inputs.names("mortality")
     asked = request_dropout.as_requests(np.ones((4000, len(names)), dtype=np.float32), "mortality", rng)
     said = sum(
         np.isfinite(asked[:, request_dropout.filled_features("mortality", name)[0]]).astype(int)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from mediscale.core import tasks
 from mediscale.core.concepts import by_name
 from mediscale.core.policy import Stress
@@ -29,7 +29,7 @@ def _stress(**given: object) -> Stress:
 def _rows(seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(N, len(NAMES)))
-    for concept in kernel.plain_inputs(TASK)[2:]:
+    for concept in plain_inputs.names(TASK)[2:]:
         middle = (by_name()[concept].low + by_name()[concept].high) / 2
         for i in (i for i, name in enumerate(NAMES) if name.startswith(f"{concept}_")):
             rows[:, i] += middle

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, plain_inputs
 from training.tabular.usual_ranges import MIN_PATIENTS, usual_ranges
 from training.training_examples import Examples
 
@@ -13,7 +13,7 @@ def rows(columns: dict[str, np.ndarray], stays_each: int = 1) -> Examples:
     n = len(next(iter(columns.values())))
     inputs = np.full((n, len(kernel.names("mortality"))), np.nan, dtype=np.float32)
     for plain, values in columns.items():
-        inputs[:, kernel.newest_columns("mortality")[plain]] = values
+        inputs[:, plain_inputs.newest_columns("mortality")[plain]] = values
     return Examples(
         subjects=np.arange(n) // stays_each,
         times=np.full(n, np.datetime64("2150-01-01", "us")),
