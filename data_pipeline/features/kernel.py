@@ -17,10 +17,7 @@ Of a task whose unit is the encounter, a prediction sees the rows of its own vis
 visit (birth, sex): another visit's rows are another's.
 """
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -28,20 +25,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.cohort.bitemporal import (
-    DAY,
     HOUR,
-    Bools,
     Floats,
     Ints,
     latest_until,
     map_codes,
     microseconds,
 )
-from data_pipeline.cohort.stays import NOT_INPATIENT, TRANSFER_GAP
-from data_pipeline.features import comorbidity
-from data_pipeline.features.windows import GroupedValues, Predictions, Rows
-from mediscale.core import task_features, tasks
-from mediscale.core.concepts import CONCEPTS, TREATMENTS
+from data_pipeline.features import comorbidity, kinds
+from data_pipeline.features.history import History
+from data_pipeline.features.windows import STAY, GroupedValues, Predictions, Rows
+from mediscale.core import tasks
+from mediscale.core.concepts import CONCEPTS
 from mediscale.core.tasks import TaskName
 
 COLUMNS = (
@@ -49,19 +44,9 @@ COLUMNS = (
 )  # fmt: skip
 """The columns of an events table that the kernel reads."""
 
-YEAR = 365.2425 * DAY
-
-OLDEST = 90.0
-"""Years. Higher ages count as this one, as HIPAA demands; MIMIC-III moves such births 300 years back."""
-
 _MAX_PAIRS = 20_000_000
 """Pairs of a prediction and a row of its subject that are looked at together: some 2 GB. Where a stay is predicted
 every few hours there are many times as many as rows."""
-_STAY = "stay"
-_BEFORE_ADMISSION = TRANSFER_GAP // timedelta(microseconds=1)
-"""How long before admission the window ``stay`` begins, in microseconds."""
-_WINDOW_HOURS = {"6h": 6, "24h": 24}
-
 _DEMOGRAPHICS = ("age_years", "sex_female")
 _UTILIZATION = (
     "emergency_admission",
@@ -72,16 +57,6 @@ _UTILIZATION = (
 _BETWEEN_VISITS = frozenset({"prior_visits_365d", "days_since_last_discharge"})
 """Which an encounter by itself does not have."""
 _COMORBIDITY = (*(group.name for group in comorbidity.GROUPS), "charlson_score")
-
-_CONCEPT_KIND = {concept.name: kind for kind, concept in enumerate(CONCEPTS)}
-_TREATMENT_KIND = {group: len(CONCEPTS) + i for i, group in enumerate(TREATMENTS)}
-_N_MEASURED = len(CONCEPTS) + len(TREATMENTS)
-(
-    _BIRTH, _FEMALE, _MALE, _ADMITTED, _ADMITTED_URGENTLY, _OBSERVED, _DISCHARGED, _TO_ICU, _FROM_ICU, _DIAGNOSED, _AGE
-) = range(_N_MEASURED, _N_MEASURED + 11)  # fmt: skip
-_FIRST_OWN = _AGE + 1
-"""From here on, the kinds of a task's own codes."""
-_NOTHING = 255
 
 
 @cache
@@ -123,7 +98,7 @@ def compute(events: pa.Table, predictions: pa.Table, task: TaskName) -> Floats:
         )
     rows, requested = rows.ordered(ids), Predictions.of(predictions)
     features = np.full((predictions.num_rows, len(names(task))), np.nan)
-    measured = (rows.kind < _N_MEASURED) | (rows.kind >= _FIRST_OWN)
+    measured = (rows.kind < kinds.N_MEASURED) | (rows.kind >= kinds.FIRST_OWN)
     measurements, history = rows.where(measured), rows.where(~measured)
     for block in requested.blocks(rows, _MAX_PAIRS):
         some, cells = requested.where(block), features[block]
@@ -144,7 +119,7 @@ def _rows(events: pa.Table, task: TaskName) -> tuple[Rows, Ints]:
         available=microseconds(events["available_time"]),
         latest_until=until,
         value=value,
-        kind=map_codes(events["code"], _kind, np.uint8),
+        kind=map_codes(events["code"], kinds.of_code, np.uint8),
         visit=pc.fill_null(events["visit_id"], 0).to_numpy(),
         diagnosis_bits=map_codes(events["code"], comorbidity.group_bits, np.int64),
     )
@@ -152,9 +127,9 @@ def _rows(events: pa.Table, task: TaskName) -> tuple[Rows, Ints]:
     standing = np.ones(len(ids), dtype=np.bool_)
     if pc.any(events["retracted"]).as_py():
         standing = ~events["retracted"].to_numpy()
-    read = standing & (rows.kind != _NOTHING) & ~(np.isnan(value) & (rows.kind < len(CONCEPTS)))
+    read = standing & (rows.kind != kinds.NOTHING) & ~(np.isnan(value) & (rows.kind < len(CONCEPTS)))
     chosen, chosen_ids = [rows.where(read)], [ids[read]]
-    for own in _own_codes(task):
+    for own in kinds.own_codes(task):
         mine = standing & map_codes(events["code"], own.matches, np.bool_)
         if own.numeric:
             mine &= ~np.isnan(value)
@@ -162,31 +137,6 @@ def _rows(events: pa.Table, task: TaskName) -> tuple[Rows, Ints]:
             chosen.append(replace(rows, kind=np.full(len(ids), own.kind, np.uint8)).where(mine))
             chosen_ids.append(ids[mine])
     return Rows.concatenated(chosen), np.concatenate(chosen_ids)
-
-
-@dataclass(frozen=True)
-class _OwnCode:
-    """A code that a task declares itself; its rows have a kind of their own."""
-
-    name: str
-    pattern: re.Pattern[str]
-    kind: int
-    numeric: bool
-
-    def matches(self, code: str) -> bool:
-        return self.pattern.fullmatch(code) is not None
-
-
-@cache
-def _own_codes(task: TaskName) -> tuple[_OwnCode, ...]:
-    declared = tasks.load(task).features
-    numbers = {name: code for name, code, _, _ in declared.numbers}
-    flags = {name: code for name, code, _ in declared.occurrences}
-    named = [(name, code, True) for name, code in numbers.items()] + [(n, c, False) for n, c in flags.items()]
-    return tuple(
-        _OwnCode(name, task_features.code_pattern(code), kind, numeric)
-        for kind, (name, code, numeric) in enumerate(named, start=_FIRST_OWN)
-    )
 
 
 def _of_encounters(rows: Rows, ids: Ints, predictions: pa.Table) -> tuple[Rows, Ints]:
@@ -206,45 +156,13 @@ def _of_encounters(rows: Rows, ids: Ints, predictions: pa.Table) -> tuple[Rows, 
     return Rows.concatenated([own, theirs]), np.concatenate([ids[~shared], ids[copied]])
 
 
-def reads_code(code: str) -> bool:
-    """Whether some feature is computed from events of this code."""
-    return _kind(code) != _NOTHING
-
-
-@cache
-def _kind(code: str) -> int:
-    head, _, tail = code.partition("//")
-    if head in ("ICD9CM", "ICD10CM"):
-        return _DIAGNOSED if comorbidity.group_bits(code) else _NOTHING
-    if head == "HOSPITAL_ADMISSION":
-        if tail in NOT_INPATIENT:
-            return _OBSERVED
-        return _ADMITTED_URGENTLY if tail in ("EMERGENCY", "URGENT") else _ADMITTED
-    return _code_kinds().get(code, _code_kinds().get(head, _NOTHING))
-
-
-@cache
-def _code_kinds() -> dict[str, int]:
-    return {
-        **{concept.code: _CONCEPT_KIND[concept.name] for concept in CONCEPTS},
-        **{f"TREATMENT//{group}": kind for group, kind in _TREATMENT_KIND.items()},
-        "MEDS_BIRTH": _BIRTH,
-        "GENDER//F": _FEMALE,
-        "GENDER//M": _MALE,
-        "HOSPITAL_DISCHARGE": _DISCHARGED,
-        "ICU_ADMISSION": _TO_ICU,
-        "ICU_DISCHARGE": _FROM_ICU,
-        "AGE": _AGE,
-    }
-
-
 def _measurement_features(rows: Rows, predictions: Predictions, task: TaskName, features: Floats) -> None:
     """Writes the statistics of measurements and treatments over their windows into ``features``."""
     occurrences = {f"{name}_{window}" for name, _, window in tasks.load(task).features.occurrences}
     for name, i in position(task).items():
         if name.startswith("treatment_") or "_count_" in name or name in occurrences:
             features[:, i] = 0
-    prediction, row = predictions.visible_rows(rows, _start(predictions, _STAY))
+    prediction, row = predictions.visible_rows(rows, predictions.start(STAY))
     # The predictions are in order already, so one stable sort of bytes (a radix sort) groups by kind and prediction.
     order = np.argsort(rows.kind[row], kind="stable")
     prediction, visible = prediction[order], rows.where(row[order])
@@ -252,15 +170,9 @@ def _measurement_features(rows: Rows, predictions: Predictions, task: TaskName, 
     values = GroupedValues.of(visible.kind, prediction, hours, visible.value)
     for window, cells in _cells(task).items():
         used = np.max([columns for _, columns in cells], axis=0) >= 0
-        inside = values.where((visible.time > _start(predictions, window)[prediction]) & used[visible.kind])
+        inside = values.where((visible.time > predictions.start(window)[prediction]) & used[visible.kind])
         for stat, columns in cells:
             inside.write(stat, columns, features)
-
-
-def _start(predictions: Predictions, window: str) -> Ints:
-    if window == _STAY:
-        return predictions.admission - _BEFORE_ADMISSION
-    return predictions.time - _WINDOW_HOURS[window] * HOUR
 
 
 @cache
@@ -269,15 +181,15 @@ def _cells(task: TaskName) -> dict[str, tuple[tuple[str, Ints], ...]]:
     columns_of = position(task)
     cells: dict[str, dict[str, Ints]] = {}
     declared = tasks.load(task).features
-    own = {(code.name, code.numeric): code.kind for code in _own_codes(task)}
+    own = {(code.name, code.numeric): code.kind for code in kinds.own_codes(task)}
     named = [
-        *((_CONCEPT_KIND[c], stat, w, f"{c}_{stat}_{w}") for c, stat, w in declared.measurements),
+        *((kinds.CONCEPT[c], stat, w, f"{c}_{stat}_{w}") for c, stat, w in declared.measurements),
         *((own[n, True], stat, w, f"{n}_{stat}_{w}") for n, _, stat, w in declared.numbers),
-        *((_TREATMENT_KIND[g], "any", w, f"treatment_{g}_{w}") for g, w in declared.treated),
+        *((kinds.TREATMENT[g], "any", w, f"treatment_{g}_{w}") for g, w in declared.treated),
         *((own[n, False], "any", w, f"{n}_{w}") for n, _, w in declared.occurrences),
     ]
     for kind, stat, window, name in named:
-        columns = cells.setdefault(window, {}).setdefault(stat, np.full(_NOTHING, -1))
+        columns = cells.setdefault(window, {}).setdefault(stat, np.full(kinds.NOTHING, -1))
         columns[kind] = columns_of[name]
     return {window: tuple(stats.items()) for window, stats in cells.items()}
 
@@ -285,88 +197,8 @@ def _cells(task: TaskName) -> dict[str, tuple[tuple[str, Ints], ...]]:
 def _history_features(rows: Rows, predictions: Predictions, task: TaskName, features: Floats) -> None:
     """Writes the features of the whole record into ``features``: demographics, earlier visits and comorbidity."""
     prediction, row = predictions.visible_rows(rows)
-    history = _History(predictions, prediction, rows.where(row))
+    history = History(predictions, prediction, rows.where(row))
     columns_of = position(task)
     for name, column in history.features(task):
         if name in columns_of:
             features[:, columns_of[name]] = column
-
-
-@dataclass(frozen=True)
-class _History:
-    """The administrative rows that are visible to each prediction."""
-
-    predictions: Predictions
-    prediction: Ints
-    """For each visible row, the index of its prediction."""
-    visible: Rows
-
-    def features(self, task: TaskName) -> Iterator[tuple[str, Floats]]:
-        yield "age_years", np.minimum(self._age(), OLDEST)
-        yield (
-            "sex_female",
-            self._newest(self._of(_FEMALE, _MALE), (self.visible.kind == _FEMALE).astype(np.float64)),
-        )
-        earlier = self.visible.time < self.predictions.admission[self.prediction]
-        recent = self.visible.time >= self.predictions.admission[self.prediction] - 365 * DAY
-        admitted = self._of(_ADMITTED, _ADMITTED_URGENTLY)
-        yield "emergency_admission", self._urgent(admitted & ~earlier)
-        yield "prior_visits_365d", self._count(admitted & earlier & recent)
-        left = self._newest(
-            self._of(_DISCHARGED) & earlier & ~self._not_inpatient(), self.visible.time.astype(np.float64)
-        )
-        yield "days_since_last_discharge", (self.predictions.admission - left) / DAY
-        # The window of the stay counts, because intensive care may chart a patient minutes before the admission.
-        in_stay = self.visible.time > _start(self.predictions, _STAY)[self.prediction]
-        to_icu = self._count(self._of(_TO_ICU) & in_stay)
-        yield "icu_stays_this_visit", to_icu
-        course = tasks.load(task).features.course
-        if "in_icu" in course:
-            yield "in_icu", (to_icu > self._count(self._of(_FROM_ICU) & in_stay)).astype(np.float64)
-        if "hours_since_admission" in course:
-            yield "hours_since_admission", (self.predictions.time - self.predictions.admission) / HOUR
-        yield from self._comorbidity()
-
-    def _age(self) -> Floats:
-        """Age in years, by the birth or else by the newest stated age plus the time since."""
-        by_birth = (self.predictions.time - self._time(_BIRTH)) / YEAR
-        if not self._of(_AGE).any():
-            return np.asarray(by_birth)
-        stated = self._newest(self._of(_AGE), self.visible.value)
-        return np.where(
-            np.isnan(by_birth), stated + (self.predictions.time - self._time(_AGE)) / YEAR, by_birth
-        )
-
-    def _of(self, *kinds: int) -> Bools:
-        return np.isin(self.visible.kind, kinds)
-
-    def _not_inpatient(self) -> Bools:
-        """Whether each row belongs to a visit that was not inpatient, by what was known at the prediction time."""
-        _, visit_index = np.unique(self.visible.visit, return_inverse=True)
-        pair = self.prediction * (len(visit_index) + 1) + visit_index
-        return np.asarray(np.isin(pair, pair[self._of(_OBSERVED)]) & (self.visible.visit != 0))
-
-    def _count(self, chosen: Bools) -> Floats:
-        return np.bincount(self.prediction[chosen], minlength=len(self.predictions.time)).astype(np.float64)
-
-    def _newest(self, chosen: Bools, value: Floats) -> Floats:
-        newest = np.full(len(self.predictions.time), np.nan)
-        newest[self.prediction[chosen]] = value[chosen]  # in time order: the last assignment stays
-        return newest
-
-    def _time(self, kind: int) -> Floats:
-        return self._newest(self._of(kind), self.visible.time.astype(np.float64))
-
-    def _urgent(self, admitted: Bools) -> Floats:
-        """Whether the stay's first admission was urgent, NaN where none is visible; later admissions are transfers."""
-        backwards = np.flatnonzero(admitted)[::-1]
-        urgent = np.full(len(self.predictions.time), np.nan)
-        urgent[self.prediction[backwards]] = self.visible.kind[backwards] == _ADMITTED_URGENTLY
-        return urgent
-
-    def _comorbidity(self) -> Iterator[tuple[str, Floats]]:
-        bits = np.zeros(len(self.predictions.time), dtype=np.int64)
-        coded = self._of(_DIAGNOSED)
-        np.bitwise_or.at(bits, self.prediction[coded], self.visible.diagnosis_bits[coded])
-        yield from zip((group.name for group in comorbidity.GROUPS), comorbidity.flags(bits).T, strict=True)
-        yield "charlson_score", comorbidity.charlson_score(bits)

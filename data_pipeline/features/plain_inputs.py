@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.features import kernel
+from data_pipeline.features import history, kernel
 from mediscale.core import tasks
 from mediscale.core.concepts import by_name
 from mediscale.core.errors import InputError
@@ -54,8 +54,8 @@ def features(values: Mapping[str, float], task: TaskName) -> npt.NDArray[np.floa
 
 
 def as_feature(plain: str, value: float) -> float:
-    """A plain input's value as its features hold it: a high age counts as ``kernel.OLDEST``."""
-    return min(value, kernel.OLDEST) if plain == "age" else value
+    """A plain input's value as its features hold it: a high age counts as ``history.OLDEST``."""
+    return min(value, history.OLDEST) if plain == "age" else value
 
 
 @cache

@@ -6,14 +6,21 @@ pairs (prediction, row), grouped by the kind of value; nothing loops over patien
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from data_pipeline.cohort.bitemporal import Bools, Floats, Ints, microseconds
+from data_pipeline.cohort.bitemporal import HOUR, Bools, Floats, Ints, microseconds
+from data_pipeline.cohort.stays import TRANSFER_GAP
 
 Kinds = npt.NDArray[np.uint8]
+
+STAY = "stay"
+_BEFORE_ADMISSION = TRANSFER_GAP // timedelta(microseconds=1)
+"""How long before admission the window ``stay`` begins, in microseconds."""
+_WINDOW_HOURS = {"6h": 6, "24h": 24}
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Rows:
     """When a later assertion of the same event superseded this one (``bitemporal.latest_until``)."""
     value: Floats
     kind: Kinds
-    """What the value is of: a concept, a treatment group or an administrative event, numbered by the kernel."""
+    """What the value is of: a concept, a treatment group or an administrative event, numbered in ``kinds``."""
     visit: Ints
     """The source's visit as ``visit_id``; 0 where the row has none."""
     diagnosis_bits: Ints
@@ -84,6 +91,12 @@ class Predictions:
 
     def where(self, chosen: slice) -> "Predictions":
         return Predictions(self.subject[chosen], self.admission[chosen], self.time[chosen])
+
+    def start(self, window: str) -> Ints:
+        """When a window begins, for each prediction. It excludes its beginning and includes the prediction time."""
+        if window == STAY:
+            return self.admission - _BEFORE_ADMISSION
+        return self.time - _WINDOW_HOURS[window] * HOUR
 
     def blocks(self, rows: Rows, max_pairs: int) -> Iterator[slice]:
         """Consecutive predictions of which each block has about ``max_pairs`` pairs with rows of its subjects."""

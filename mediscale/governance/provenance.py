@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from data_pipeline.cohort import bitemporal
 from data_pipeline.documents import index_versions
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, kinds
 from data_pipeline.ingest import stream_record
 from data_pipeline.retrieval import index_files
 from mediscale.core.errors import MediscaleError, NotFoundError
@@ -138,7 +138,7 @@ def places(settings: Settings, lineage: Lineage, answer: Prediction) -> dict[str
     rows = facts_of(visible.select(["event_id", "available_time", "code"]), facts)
     by_code: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row in rows.to_pylist():
-        if kernel.reads_code(row["code"]):
+        if kinds.reads_code(row["code"]):
             by_code[row["code"]][row["file"]].append(row["line"])
     return {
         code: {file: sorted(set(lines)) for file, lines in files.items()} for code, files in by_code.items()

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from data_pipeline.cohort import labels as cohort
 from data_pipeline.cohort.bitemporal import HOUR, microseconds
-from data_pipeline.features import kernel
+from data_pipeline.features import kernel, kinds
 from data_pipeline.ingest.source import Source
 from mediscale.core.outcomes import OUTCOME, DeclaredOutcome
 from mediscale.core.privacy import count, count_of
@@ -123,7 +123,7 @@ def columns_are_features(task: Task, columns: Sequence[str]) -> Check:
             "identifiers or outcomes among the features",
             [name for name in names if name in TRAINING_SET.column_names],
         ),
-        ("outcomes that the kernel reads", [code for code in OUTCOME_CODES if kernel.reads_code(code)]),
+        ("outcomes that the kernel reads", [code for code in OUTCOME_CODES if kinds.reads_code(code)]),
     )
     return check(
         "columns_are_features",

@@ -15,7 +15,7 @@ from fixtures.leaky_hospital import EXPIRED, Record, certify
 
 from data_pipeline.cohort import cohort_flow, prediction_times
 from data_pipeline.cohort.bitemporal import DAY, HOUR
-from data_pipeline.features import gold, kernel, plain_inputs
+from data_pipeline.features import gold, history, kernel, kinds, plain_inputs
 from data_pipeline.features.windows import Predictions, Rows
 from data_pipeline.notes import note_visibility
 from mediscale.cli import main
@@ -116,7 +116,7 @@ def _by_time_alone(patch: Patch) -> None:
 
 def _orders_as_of_admission(patch: Patch) -> None:
     def change(rows: Rows) -> Rows:
-        ordered = (rows.kind >= len(CONCEPTS)) & (rows.kind < kernel._N_MEASURED)
+        ordered = (rows.kind >= len(CONCEPTS)) & (rows.kind < kinds.N_MEASURED)
         early = np.where(ordered, rows.time - 5 * DAY, rows.time)
         return replace(rows, time=early, available=np.where(ordered, early, rows.available))
 
@@ -125,7 +125,7 @@ def _orders_as_of_admission(patch: Patch) -> None:
 
 def _codes_at_admission(patch: Patch) -> None:
     def change(rows: Rows) -> Rows:
-        coded = rows.kind == kernel._DIAGNOSED
+        coded = rows.kind == kinds.DIAGNOSED
         early = np.where(coded, rows.time - 30 * DAY, rows.time)
         return replace(rows, time=early, available=np.where(coded, early, rows.available))
 
@@ -186,15 +186,15 @@ def _future_visits_as_earlier(patch: Patch) -> None:
     def seen(rows: Rows, asked: Predictions, prediction: Any, row: Any, start: Any) -> Any:
         at = asked.time[prediction]
         known = (rows.time[row] > start[prediction]) & (rows.time[row] <= at) & _latest(rows, at, row)
-        admitted = np.isin(rows.kind[row], [kernel._ADMITTED, kernel._ADMITTED_URGENTLY])
+        admitted = np.isin(rows.kind[row], [kinds.ADMITTED, kinds.ADMITTED_URGENTLY])
         return known | admitted
 
     _visible(patch, seen)
     patch.setattr(
-        kernel._History,
+        history.History,
         "_count",
         lambda self, _chosen: np.bincount(
-            self.prediction[self._of(kernel._ADMITTED_URGENTLY)], minlength=len(self.predictions.time)
+            self.prediction[self._of(kinds.ADMITTED_URGENTLY)], minlength=len(self.predictions.time)
         ).astype(float),
     )
 
@@ -202,20 +202,20 @@ def _future_visits_as_earlier(patch: Patch) -> None:
 def _length_of_stay(patch: Patch) -> None:
     honest = kernel._history_features
 
-    def history(rows: Rows, asked: Predictions, task: str, features: Any) -> None:
+    def with_length(rows: Rows, asked: Predictions, task: str, features: Any) -> None:
         honest(rows, asked, task, features)
-        left = rows.where(rows.kind == kernel._DISCHARGED)
+        left = rows.where(rows.kind == kinds.DISCHARGED)
         after = np.searchsorted(left.subject, asked.subject)
         ended = np.append(left.time, 0)[after]
         features[:, kernel.names(task).index("prior_visits_365d")] = (ended - asked.admission) / HOUR
 
-    patch.setattr(kernel, "_history_features", history)
+    patch.setattr(kernel, "_history_features", with_length)
 
 
 def _death_among_demographics(patch: Patch) -> None:
-    kinds = {**kernel._code_kinds(), "MEDS_DEATH": kernel._FEMALE}
-    patch.setattr(kernel, "_code_kinds", lambda: kinds)
-    kernel._kind.cache_clear()
+    leaking = {**kinds._code_kinds(), "MEDS_DEATH": kinds.FEMALE}
+    patch.setattr(kinds, "_code_kinds", lambda: leaking)
+    kinds.of_code.cache_clear()
 
 
 def _in_place_of_a_feature(patch: Patch, name: str, values: Callable[[pa.Table], Any]) -> None:
@@ -366,7 +366,7 @@ def test_what_few_patients_cannot_show_is_no_pass(
 @pytest.fixture(autouse=True)
 def honest_codes() -> Any:
     yield
-    kernel._kind.cache_clear()
+    kinds.of_code.cache_clear()
 
 
 def test_target_encoded_identifiers_are_caught(
@@ -428,7 +428,7 @@ def test_a_task_that_reads_the_discharge_is_caught(
     assert "features:\n" in text
     edited = tasks.parse("mortality", text.replace("features:\n", f"features:\n{leak}", 1))
     monkeypatch.setattr(tasks, "load", lambda _name: edited)
-    caches = (kernel.names, kernel.position, kernel._cells, kernel._own_codes, plain_inputs._targets)
+    caches = (kernel.names, kernel.position, kernel._cells, kinds.own_codes, plain_inputs._targets)
     for cached in caches:
         cached.cache_clear()
     try:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipeline.features import kernel, plain_inputs
+from data_pipeline.features import history, kernel, plain_inputs
 from training.tabular.usual_ranges import MIN_PATIENTS, usual_ranges
 from training.training_examples import Examples
 
@@ -49,10 +49,10 @@ def test_sex_has_no_range_and_a_high_age_is_the_oldest() -> None:
         rows(
             {
                 "sex": chance.integers(0, 2, 900),
-                "age": np.minimum(chance.uniform(18, 140, 900), kernel.OLDEST),
+                "age": np.minimum(chance.uniform(18, 140, 900), history.OLDEST),
             }
         ),
         "mortality",
     )
     assert found.keys() == {"age"}
-    assert found["age"][1] == kernel.OLDEST
+    assert found["age"][1] == history.OLDEST
