@@ -27,7 +27,8 @@ import numpy as np
 from benchmarks.note_training import cpu
 from benchmarks.possible_lift import expected_auroc, interval
 from data_pipeline.notes import encoders
-from data_pipeline.synthetic import BLOCK, SUBJECTS
+from data_pipeline.synthetic import SUBJECTS
+from data_pipeline.synthetic.blocks import BLOCK
 from data_pipeline.synthetic.clinical_notes import DISCHARGE, SyntheticNote, generate_notes
 from data_pipeline.synthetic.frames import HOUR, stream
 from data_pipeline.synthetic.hospital import draw_encounters

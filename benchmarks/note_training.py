@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline import synthetic
 from data_pipeline.notes import encoders
+from data_pipeline.synthetic import blocks
 from data_pipeline.synthetic.clinical_notes import DISCHARGE
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
@@ -62,7 +62,7 @@ def folder() -> Path:
 def written(stays: int) -> list[list[Tokens]]:
     """What is written on the first day of each made-up visit, newest first, as tokens."""
     tokenizer = encoders.tokenizer(folder())
-    [block, *_] = synthetic.generate(stays, seed=1)
+    [block, *_] = blocks.generate(stays, seed=1)
     first_day = (note for note in block.notes if note.kind != DISCHARGE)
     by_visit = itertools.groupby(first_day, key=lambda note: note.hadm_id)
     texts = [[note.text for note in notes][::-1] for _, notes in by_visit][:stays]

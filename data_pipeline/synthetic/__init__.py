@@ -2,8 +2,9 @@
 
 ``patients`` holds the causal model. The other modules turn it into tables: transfers and billing (``hospital``), orders
 and treatments (``treatments``), measurements (``laboratory``, ``vital_signs``), notes (``clinical_notes``), and defects
-of data quality (``dirt``). The extract is read through ``sources/mimic_iv.yaml`` like a real one, with two documented
-extensions: a table ``note/admission``, and ward vital signs in ``icu/chartevents`` with an empty stay_id.
+of data quality (``dirt``); ``blocks`` has all tables of some patients at a time. The extract is read through
+``sources/mimic_iv.yaml`` like a real one, with two documented extensions: a table ``note/admission``, and ward vital
+signs in ``icu/chartevents`` with an empty stay_id.
 
 The same parameters give the same bytes. Only ``evaluate`` may read the true risks.
 """
@@ -11,11 +12,10 @@ The same parameters give the same bytes. Only ``evaluate`` may read the true ris
 import gzip
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Literal, cast
@@ -32,14 +32,9 @@ from mediscale.core.stage import SPARK, Stage
 if TYPE_CHECKING:
     import polars as pl
 
-    from data_pipeline.synthetic.clinical_notes import SyntheticNote
-    from data_pipeline.synthetic.patients import Subjects, Visits
-
-    Draw = Callable[[], pl.DataFrame]
+    from data_pipeline.synthetic.blocks import Draw
 
 SUBJECTS = {"tiny": 250, "small": 6_000, "large": 40_000}
-BLOCK = 3_000
-"""Patients that are generated at a time, so that the large size needs no more memory than the small one."""
 _DRAWING = Lock()
 """To draw a table takes several times the memory that its rows do; beside it others are compressed."""
 SLICE = 1 << 14
@@ -85,28 +80,6 @@ class _Finished(Frozen):
     key: str
     files: dict[str, str]
     result: Result
-
-
-@dataclass(frozen=True)
-class Block:
-    """One block of patients: their rows of every table, true risks, and notes."""
-
-    draws: "Mapping[str, Draw]"
-    """What draws the rows of each table, by its path without extension: no two need be in memory at once."""
-    draw_notes: "Callable[[], list[SyntheticNote]]"
-    truth: "pl.DataFrame"
-    subjects: int
-    visits: int
-
-    @cached_property
-    def tables(self) -> "dict[str, pl.DataFrame]":
-        """The rows of every table."""
-        return {name: draw() for name, draw in self.draws.items()}
-
-    @property
-    def notes(self) -> "list[SyntheticNote]":
-        """All notes, in order of patient, visit and time."""
-        return self.draw_notes()
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -179,11 +152,13 @@ def _publish(written: Path, written_truth: Path, folder: Path, truth: Path, key:
 
 def _write(params: Params, folder: Path, truth: Path) -> tuple[int, int]:
     """Appends block after block to the files, and returns the numbers of patients and visits."""
+    from data_pipeline.synthetic import blocks
+
     counts = (0, 0)
     subjects = params.patients or SUBJECTS[params.size]
     with ExitStack() as stack:
         streams: dict[str, IO[bytes]] = {}
-        for block in generate(subjects, params.seed, params.days):
+        for block in blocks.generate(subjects, params.seed, params.days):
             draws = {**_recorded(params, block.draws), "truth": partial(getattr, block, "truth")}
             new_tables = draws.keys() - streams.keys()
             if params.notes:
@@ -228,66 +203,6 @@ def append_table(streams: dict[str, IO[bytes]], new_tables: set[str], name: str,
     for rows in table.iter_slices(SLICE):
         text = rows.write_csv(include_header=False, datetime_format="%Y-%m-%d %H:%M:%S")
         streams[name].write(text.encode())
-
-
-def generate(subjects: int, seed: int, days: int | None = None) -> Iterator[Block]:
-    """All tables of a synthetic hospital in blocks of patients, as a pure function of the arguments.
-
-    ``subjects`` is their number, and ``days`` the days in which they come for the first time (None: ``patients.DAYS``).
-    """
-    from data_pipeline.synthetic.frames import stream
-    from data_pipeline.synthetic.patients import DAYS, draw_subjects, simulate
-
-    days = days or DAYS
-    for block, first in enumerate(range(0, subjects, BLOCK)):
-        size = min(BLOCK, subjects - first)
-        drawn = draw_subjects(stream(seed, block, "subjects"), size, 10_000_000 + 3 * first, days)
-        yield _block(seed, block, drawn, simulate(stream(seed, block, "visits"), drawn, days))
-
-
-def _block(seed: int, block: int, subjects: "Subjects", visits: "Visits") -> Block:
-    from data_pipeline.synthetic import clinical_notes as notes
-    from data_pipeline.synthetic import hospital, laboratory, treatments, vital_signs
-    from data_pipeline.synthetic.frames import stream
-    from data_pipeline.synthetic.patients import truth
-
-    random = partial(stream, seed, block)
-    encounters = hospital.draw_encounters(random("encounters"), subjects, visits, block)
-    clinics = laboratory.draw_clinics(random("clinics"), visits, encounters)
-    hospitalised = (subjects, visits, encounters)
-    written = cache(partial(notes.generate_notes, seed, block, *hospitalised))
-    draws: dict[str, Draw] = {
-        "hosp/patients": lambda: hospital.patients(subjects, visits),
-        "hosp/admissions": lambda: hospital.admissions(random("admissions"), *hospitalised),
-        "hosp/transfers": lambda: hospital.transfers(random("transfers"), *hospitalised),
-        "hosp/services": lambda: hospital.services(*hospitalised),
-        "hosp/diagnoses_icd": lambda: hospital.diagnoses_icd(random("diagnoses_icd"), *hospitalised),
-        "hosp/procedures_icd": lambda: hospital.procedures_icd(random("procedures_icd"), *hospitalised),
-        "hosp/prescriptions": lambda: treatments.prescriptions(random("prescriptions"), *hospitalised),
-        "hosp/labevents": lambda: laboratory.labevents(
-            random("labevents"), *hospitalised, clinics, block * 2_000_000 + 1
-        ),
-        "hosp/microbiologyevents": lambda: laboratory.microbiologyevents(
-            random("microbiologyevents"), *hospitalised, block * 100_000 + 1
-        ),
-        "hosp/omr": lambda: laboratory.omr(random("omr"), subjects, visits, clinics),
-        "icu/icustays": lambda: hospital.icustays(*hospitalised),
-        "icu/chartevents": lambda: vital_signs.chartevents(random("chartevents"), *hospitalised),
-        "icu/inputevents": lambda: treatments.inputevents(random("inputevents"), *hospitalised),
-        "icu/outputevents": lambda: treatments.outputevents(random("outputevents"), *hospitalised),
-        "icu/procedureevents": lambda: treatments.procedureevents(random("procedureevents"), *hospitalised),
-        **{table: partial(_note_frame, written, kind) for kind, table in notes.TABLES.items()},
-    }
-    if block == 0:
-        draws |= {"hosp/d_labitems": laboratory.d_labitems, "icu/d_items": vital_signs.d_items}
-    true_risks = truth(subjects, visits, encounters.hadm_id)
-    return Block(draws, written, true_risks, len(subjects.subject_id), len(visits))
-
-
-def _note_frame(written: "Callable[[], list[SyntheticNote]]", kind: str) -> "pl.DataFrame":
-    from data_pipeline.synthetic.clinical_notes import note_frame
-
-    return note_frame(written(), kind)
 
 
 STAGE = Stage(

@@ -8,12 +8,11 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from data_pipeline import synthetic
 from data_pipeline.clinical_text.name_lexicon import EPONYMS, ORDINARY, plain
 from data_pipeline.ingest import source
 from data_pipeline.notes import encoders
 from data_pipeline.notes.deidentification import pseudonym_secret
-from data_pipeline.synthetic import clinical_notes
+from data_pipeline.synthetic import blocks, clinical_notes
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.pipeline import call, runtime_inputs
@@ -21,12 +20,12 @@ from mediscale.storage import lake
 
 
 @pytest.fixture(scope="module")
-def block() -> synthetic.Block:
-    return next(iter(synthetic.generate(30, 7)))
+def block() -> blocks.Block:
+    return next(iter(blocks.generate(30, 7)))
 
 
 @pytest.fixture
-def bronze(settings: Settings, block: synthetic.Block) -> dict[str, TableRef]:
+def bronze(settings: Settings, block: blocks.Block) -> dict[str, TableRef]:
     tables = {table.file: name for name, table in source.load("mimic-iv").tables.items()}
     landed = {}
     for file in ("hosp/patients", "hosp/admissions", *clinical_notes.TABLES.values()):
@@ -39,12 +38,12 @@ def bronze(settings: Settings, block: synthetic.Block) -> dict[str, TableRef]:
     return landed
 
 
-def planted(block: synthetic.Block, *kinds: str) -> set[str]:
+def planted(block: blocks.Block, *kinds: str) -> set[str]:
     return {note.text[s.start : s.end] for note in block.notes for s in note.spans if s.kind in kinds}
 
 
 def test_no_planted_identifier_is_left_anywhere_but_in_bronze(
-    settings: Settings, block: synthetic.Block, bronze: dict[str, TableRef], capfd: pytest.CaptureFixture[str]
+    settings: Settings, block: blocks.Block, bronze: dict[str, TableRef], capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = {
         "source": "mimic-iv",

@@ -27,6 +27,7 @@ import pytest
 from fixtures.undisturbed_run import ROOT, around, finish, start
 
 from data_pipeline import synthetic
+from data_pipeline.synthetic import blocks
 from mediscale.core.settings import Settings
 from mediscale.pipeline import steps
 from mediscale.storage import calls as manifest
@@ -225,7 +226,7 @@ def _dates_in(data: bytes) -> set[bytes]:
 def _names_and_dates() -> tuple[set[bytes], set[bytes]]:
     """The full names and the dates that are planted in the synthetic notes, as they are written there."""
     pieces: dict[str, list[str]] = {"name": [], "date": []}
-    for block in synthetic.generate(synthetic.SUBJECTS["tiny"], synthetic.Params().seed):
+    for block in blocks.generate(synthetic.SUBJECTS["tiny"], synthetic.Params().seed):
         for note in block.notes:
             for span in note.spans:
                 if span.kind in pieces:
@@ -261,7 +262,7 @@ def _planted() -> set[bytes]:
     """What is unique to a person in the made-up notes: numbers, addresses of mail, and pages."""
     notes = (
         note
-        for block in synthetic.generate(synthetic.SUBJECTS["tiny"], synthetic.Params().seed)
+        for block in blocks.generate(synthetic.SUBJECTS["tiny"], synthetic.Params().seed)
         for note in block.notes
     )
     kinds = {"record", "phone", "email", "url"}

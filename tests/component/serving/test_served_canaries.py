@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from data_pipeline import synthetic
 from data_pipeline.clinical_text.name_lexicon import EPONYMS, ORDINARY, plain
+from data_pipeline.synthetic import blocks
 from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from serving.app import create_app
@@ -24,7 +24,7 @@ def test_no_planted_identifier_is_left_by_serving(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    notes = next(iter(synthetic.generate(12, 7))).notes[:12]
+    notes = next(iter(blocks.generate(12, 7))).notes[:12]
     promote("mortality", 7, folder=reading)
     promote("readmission")
     served = create_app(

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from data_pipeline import synthetic
-from data_pipeline.synthetic import Block, Params, clinical_notes, dirt, hospital
+from data_pipeline.synthetic import Params, blocks, clinical_notes, dirt, hospital
+from data_pipeline.synthetic.blocks import Block
 from data_pipeline.synthetic.clinical_notes import ADMISSION
 from data_pipeline.synthetic.frames import stream
 from data_pipeline.synthetic.patients import Visits, draw_subjects, simulate, truth
@@ -58,7 +59,7 @@ NOT_READMISSIONS = ("EU OBSERVATION", "DIRECT OBSERVATION", "AMBULATORY OBSERVAT
 @pytest.fixture(scope="module")
 def block() -> Block:
     """Every table of 1,500 patients."""
-    return next(synthetic.generate(1_500, seed=7))
+    return next(blocks.generate(1_500, seed=7))
 
 
 @pytest.fixture(scope="module")
@@ -378,13 +379,13 @@ def test_notes_vary_and_arrive_late(block: Block) -> None:
 
 
 def test_blocks_are_reproducible_and_do_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic, "BLOCK", 80)
-    first, second = synthetic.generate(120, seed=5)
+    monkeypatch.setattr(blocks, "BLOCK", 80)
+    first, second = blocks.generate(120, seed=5)
     for name, column in (("hosp/patients", "subject_id"), ("hosp/admissions", "hadm_id"), ("icu/icustays", "stay_id"),
                          ("hosp/labevents", "labevent_id"), ("hosp/labevents", "specimen_id")):  # fmt: skip
         shared = set(first.tables[name][column]) & set(second.tables[name][column])
         assert not shared, column
-    again = list(synthetic.generate(120, seed=5))[1]
+    again = list(blocks.generate(120, seed=5))[1]
     assert all(again.tables[name].equals(table) for name, table in second.tables.items())
 
 
