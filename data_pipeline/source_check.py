@@ -19,7 +19,7 @@ import pyarrow as pa
 from data_pipeline import task_check
 from data_pipeline.features import kernel
 from data_pipeline.ingest import (
-    bronze,
+    counted_records,
     engine,
     extract_files,
     extract_parts,
@@ -133,7 +133,7 @@ def check(settings: Settings, source: Source, root: Path, of_tasks: Sequence[str
     """
     files = extract_files.locate(source, root)
     parts = _parts(source, files, root)
-    rows, unlisted = bronze.check_records(source, parts)
+    rows, unlisted = counted_records.count(source, parts)
     present = {name: own for name, own in parts.items() if rows[name]}
     if lacking := {source.subjects.table, source.visits.table} - present.keys():
         raise InputError(

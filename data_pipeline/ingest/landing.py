@@ -74,6 +74,10 @@ class Plan:
     gone: Landed
     """The files whose rows go: another stands in their place, or a complete extract lacks them."""
 
+    def n_kept(self, table: str) -> int:
+        """How many rows of a table stay."""
+        return sum(one.rows for one in self.kept.get(table, {}).values())
+
     def check_not_cut(self, read: Mapping[str, int], min_share: float) -> None:
         """Refuses a table that lost many rows since the extract before: files cut at a line's end look whole.
 
@@ -81,7 +85,7 @@ class Plan:
             InputError: a table has less than ``min_share`` of its rows.
         """
         for table, files in self.gone.items():
-            kept = sum(one.rows for one in self.kept.get(table, {}).values())
+            kept = self.n_kept(table)
             now, before = kept + read.get(table, 0), kept + sum(one.rows for one in files.values())
             if before - now >= MIN_LOST_ROWS and now < min_share * before:
                 raise InputError(
