@@ -125,12 +125,7 @@ def failed_step(own: Assertions, stay: Stay, task: Task, at: datetime) -> FlowSt
     values = visible.values(in_microseconds(at) - task.outcome.lookback_hours * HOUR)
     if not len(values.time):
         return task.outcome.baseline
-    return task.outcome.first_onset if has_onset(visible, stay, task.outcome) else None
-
-
-def has_onset(own: Assertions, stay: Stay, outcome: ValueRise) -> bool:
-    """Whether a value had risen in the stay."""
-    return bool(onsets(own, stay, outcome).size)
+    return task.outcome.first_onset if onsets(visible, stay, task.outcome).size else None
 
 
 def onsets(own: Assertions, stay: Stay, outcome: ValueRise) -> Ints:

@@ -6,7 +6,7 @@ newborns are not inpatient visits.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import groupby
@@ -67,7 +67,7 @@ class Visit:
     """Whether the visit's row flags that the patient died in hospital; None where it does not say."""
     age: float | None = None
     """In years at the visit, where the source gives it beside or in place of a birth."""
-    outcomes: Mapping[str, "DeclaredOutcome"] = field(default_factory=dict)
+    outcomes: Mapping[str, DeclaredOutcome] = field(default_factory=dict)
     """By code, the outcomes that the source declares for the visit."""
 
     @property
@@ -91,7 +91,7 @@ class Stay:
     deaths: tuple[BitemporalTime, ...] = ()
     """The patient's deaths that are recorded elsewhere than for these visits, as times or as discharges to ``DIED``, in
     order of time."""
-    icu_stays: tuple["IcuStay", ...] = ()
+    icu_stays: tuple[IcuStay, ...] = ()
     """In order of admission."""
 
     @property
@@ -178,22 +178,10 @@ def _patient(subject_id: int, rows: list[dict[str, Any]]) -> Patient:
     by_prefix: dict[str, list[dict[str, Any]]] = {prefix: [] for prefix in _CODE_PREFIXES}
     for row in rows:
         by_prefix[row["code"].partition("//")[0]].append(row)
-    discharges, flags = (
-        {row["visit_id"]: row for row in by_prefix[prefix]} for prefix in (_DISCHARGE, _EXPIRE_FLAG)
-    )
-    death_by_visit = {row["visit_id"]: _bitemporal_time(row) for row in by_prefix[_DEATH]}
-    ages = {row["visit_id"]: row["numeric_value"] for row in by_prefix[_AGE]}
-    declared: dict[int | None, dict[str, DeclaredOutcome]] = {}
-    for row in by_prefix[_OUTCOME]:
-        if row["numeric_value"] in (0, 1):
-            outcome = DeclaredOutcome(bool(row["numeric_value"]), _bitemporal_time(row))
-            declared.setdefault(row["visit_id"], {})[row["code"]] = outcome
+    of_visits = {prefix: {row["visit_id"]: row for row in own} for prefix, own in by_prefix.items()}
+    outcomes = _declared_outcomes(by_prefix[_OUTCOME])
     visits = tuple(
-        replace(
-            _visit(row, discharges.get(row["visit_id"]), flags.get(row["visit_id"]), death_by_visit),
-            age=ages.get(row["visit_id"]),
-            outcomes=declared.get(row["visit_id"], {}),
-        )
+        _visit(row, of_visits, outcomes.get(row["visit_id"], {}))
         for row in by_prefix[_ADMISSION]
         if row["visit_id"]
     )
@@ -240,10 +228,13 @@ def _death_of_patient(rows: list[dict[str, Any]]) -> BitemporalTime | None:
 
 def _visit(
     row: dict[str, Any],
-    discharge: dict[str, Any] | None,
-    flag: dict[str, Any] | None,
-    death_by_visit: dict[int | None, BitemporalTime],
+    of_visits: Mapping[str, Mapping[int | None, dict[str, Any]]],
+    outcomes: Mapping[str, DeclaredOutcome],
 ) -> Visit:
+    """The visit of an admission's row, with what the other rows of its number say."""
+    discharge, flag, death, age = (
+        of_visits[prefix].get(row["visit_id"]) for prefix in (_DISCHARGE, _EXPIRE_FLAG, _DEATH, _AGE)
+    )
     return Visit(
         subject_id=row["subject_id"],
         visit_id=row["visit_id"],
@@ -251,9 +242,21 @@ def _visit(
         admitted=_bitemporal_time(row),
         discharged=_bitemporal_time(discharge) if discharge else None,
         destination=discharge["code"].partition("//")[2] if discharge else "",
-        death=death_by_visit.get(row["visit_id"]),
+        death=_bitemporal_time(death) if death else None,
         expire_flag={0.0: False, 1.0: True}.get(flag["numeric_value"]) if flag else None,
+        age=age["numeric_value"] if age else None,
+        outcomes=outcomes,
     )
+
+
+def _declared_outcomes(rows: list[dict[str, Any]]) -> dict[int | None, dict[str, DeclaredOutcome]]:
+    """The declared outcomes by visit and code; a value that is neither 0 nor 1 declares none."""
+    declared: dict[int | None, dict[str, DeclaredOutcome]] = {}
+    for row in rows:
+        if row["numeric_value"] in (0, 1):
+            outcome = DeclaredOutcome(bool(row["numeric_value"]), _bitemporal_time(row))
+            declared.setdefault(row["visit_id"], {})[row["code"]] = outcome
+    return declared
 
 
 def _bitemporal_time(row: dict[str, Any]) -> BitemporalTime:
