@@ -13,7 +13,7 @@ from language_training import LocalJob, local_job  # type: ignore[import-not-fou
 
 from data_pipeline.documents import corpus, questions
 from mediscale.core.settings import Settings
-from mediscale.inference import base_models, language
+from mediscale.inference import base_models, language_version
 from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE
 from mediscale.report import charts
 from training.language import corpus_sources, language_measures, language_training
@@ -41,7 +41,7 @@ def main() -> None:
         config, weights = (
             (fitted.adapter / name).read_bytes() for name in (ADAPTER_CONFIG_FILE, ADAPTER_FILE)
         )
-        model = language.adapted(files, config, weights)
+        model = language_version.adapted(files, config, weights)
         with corpus_sources.opened(settings, splits["held_out"]) as sources:
             measures = language_measures.measure(model, splits["held_out"], effort, sources)
     finally:

@@ -19,7 +19,7 @@ from data_pipeline.documents import questions
 from data_pipeline.documents.questions import Question
 from mediscale.core.refs import parse_version
 from mediscale.core.settings import Settings
-from mediscale.inference import language, model_files, prompts
+from mediscale.inference import language_version, model_files, prompts
 from mediscale.inference.language import LanguageModel
 from training.language import language_model
 
@@ -57,7 +57,7 @@ def main() -> None:
     assert version is not None, "a version is written MODEL/VERSION"
     settings = Settings()
     model = language_model.find_version(settings, *version)
-    loaded = language.load(settings, model_files.read_verified(settings, model))
+    loaded = language_version.load(settings, model_files.read_verified(settings, model))
     write(loaded, questions.read(Path(sys.argv[2])), Path(sys.argv[3]))
 
 

@@ -33,7 +33,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from data_pipeline.documents import questions
     from mediscale.cli import summary
     from mediscale.core import logs
-    from mediscale.inference import language, model_files
+    from mediscale.inference import language_version, model_files
     from training.language import corpus_sources, language_measures, language_model
 
     home = settings()
@@ -43,7 +43,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         max_generated=options.max_generated, max_tokens=options.max_tokens, bootstrap=1000, seed=0
     )
     with logs.handled_by(logs.to_standard_error()):
-        loaded = language.load(home, model_files.read_verified(home, model))
+        loaded = language_version.load(home, model_files.read_verified(home, model))
         with corpus_sources.opened(home, test) as sources:
             measures = language_measures.measure(loaded, test, effort, sources)
     options.output.parent.mkdir(parents=True, exist_ok=True)

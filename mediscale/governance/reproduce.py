@@ -268,12 +268,12 @@ def _distance(
 def _questions_apart(settings: Settings, record: Call, model: ModelRef, folder: Path) -> tuple[int, float]:
     """The number of tuning questions, and the largest difference of log-likelihood per token between two models."""
     from data_pipeline.documents import question_set
-    from mediscale.inference import language
+    from mediscale.inference import language_version
 
     questions = question_set.load(settings, TableRef.model_validate(record.params["questions"]), "tuning")
     triples = [(question.question, question.context, question.answer) for question in questions]
     registered, rebuilt = (
-        language.load(settings, files).log_likelihoods(triples)
+        language_version.load(settings, files).log_likelihoods(triples)
         for files in (model_files.read_verified(settings, model), model_files.answering_files(folder))
     )
     apart = [abs(one.per_token - other.per_token) for one, other in zip(registered, rebuilt, strict=True)]

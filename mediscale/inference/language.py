@@ -1,35 +1,25 @@
-"""Language model inference: a base with a low-rank adapter, its log-likelihoods and its greedy answers.
+"""Language model inference: the log-likelihoods and the answers of a network with its tokenizer.
 
-Evaluation judges by this code, and so does whatever serves. The adapter is read from the very bytes whose digest was
-compared; the base and its tokenizer are refused unless they are those of the training.
+Evaluation judges by this code, and so does whatever serves.
 """
 
-import json
-import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from mediscale.core.errors import BusyError, InputError, StorageError
-from mediscale.core.settings import Settings
-from mediscale.inference import base_models, collate, fused_adapter
-from mediscale.inference.base_models import Quantization
-from mediscale.inference.language_spec import INSTRUCTION, LanguageSpec
-from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
+from mediscale.core.errors import BusyError, InputError
+from mediscale.inference import collate
+from mediscale.inference.language_spec import INSTRUCTION
 from mediscale.inference.prompts import prompt
 from mediscale.inference.sampling import Sampling, Token
 
 if TYPE_CHECKING:
     import torch
 
-TOLERANCE = 0.05
-"""In log-likelihood per token, between this device and the one of the training."""
 _BUDGET = 2048
 """Padded tokens that are read at once."""
 _WRITTEN_AT_ONCE = 8
@@ -54,28 +44,6 @@ class Likelihood:
     @property
     def per_token(self) -> float:
         return self.total / max(self.tokens, 1)
-
-
-def device() -> "torch.device":
-    """The accelerator of this machine, or its processor."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def precision(on: "torch.device") -> "torch.dtype":
-    """bfloat16 where the device multiplies it itself, half precision on other accelerators, else single precision."""
-    import torch
-
-    if on.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float16
-    if on.type == "mps":
-        return torch.float16
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
 
 
 class LanguageModel:
@@ -256,9 +224,7 @@ class LanguageModel:
 
     def _prompt_tokens(self, question: str, context: str, reserved: int) -> list[int]:
         text = prompt(self.tokenizer, question, context, self.instruction)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=self.tokenizer.chat_template is None)[
-            "input_ids"
-        ]
+        ids = self.encode(text, special=self.tokenizer.chat_template is None)
         if reserved >= self.window:
             raise InputError(
                 f"An answer of {reserved} tokens does not fit into the model's window of {self.window}."
@@ -267,7 +233,7 @@ class LanguageModel:
 
     def _tokens(self, question: str, context: str, answer: str) -> tuple[list[int], list[int]]:
         text = answer if self.tokenizer.chat_template is not None else f" {answer}"
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = self.encode(text)
         return self._prompt_tokens(question, context, len(ids)), ids
 
     def _batch(
@@ -336,87 +302,3 @@ def _chosen(likelihoods: "torch.Tensor", temperature: float, draws: "torch.Gener
     if temperature == 0:
         return int(likelihoods.argmax())
     return int(torch.multinomial((likelihoods / temperature).softmax(-1), 1, generator=draws))
-
-
-@contextmanager
-def libraries_quiet() -> Iterator[None]:
-    """Silences what libraries say of each other's coming versions, which nobody here can change."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
-
-
-def adapted(
-    base: Path,
-    config: bytes,
-    weights: bytes,
-    quantization: Quantization = "none",
-    instruction: str = INSTRUCTION,
-    dtype: "torch.dtype | None" = None,
-) -> LanguageModel:
-    """The model of a base's folder and an adapter's configuration and weights, computed in ``dtype``, by default that
-    of the device.
-
-    Raises:
-        StorageError: the adapter can't be read, or does not fit the base.
-    """
-    from peft import LoraConfig, PeftModel, set_peft_model_state_dict
-    from safetensors import SafetensorError
-    from safetensors.torch import load as safetensors
-
-    try:
-        settings, tensors = LoraConfig.from_peft_type(**json.loads(config)), safetensors(weights)
-    except (ValueError, TypeError, SafetensorError) as error:
-        raise StorageError("The adapter of the language model can't be read; train it again.") from error
-    on = device()
-    network = base_models.network(base, dtype or precision(on), quantization)
-    with libraries_quiet():
-        model = PeftModel(network, settings)
-    try:
-        loaded = set_peft_model_state_dict(model, tensors)
-    except RuntimeError as error:  # of another shape
-        raise StorageError(
-            "The adapter of the language model does not fit its base; train it again."
-        ) from error
-    if loaded.unexpected_keys or any("lora_" in name for name in loaded.missing_keys):
-        raise StorageError("The adapter of the language model does not fit its base; train it again.")
-    model = model.to(on) if quantization == "none" else model
-    model.requires_grad_(False)
-    if on.type == "cpu":
-        fused_adapter.fuse(model)
-    return LanguageModel(model, base_models.tokenizer(base), instruction)
-
-
-def load(settings: Settings, files: Mapping[str, bytes]) -> LanguageModel:
-    """The model of a version's files, which answers as it did in training.
-
-    Raises:
-        StorageError: a file is missing or damaged, the base or its tokenizer is another one, or the known texts are not
-            as likely as they were in training.
-        UsageError: the base can't be had.
-    """
-    try:
-        spec = LanguageSpec.model_validate_json(files[LANGUAGE_FILE])
-        config, weights = files[ADAPTER_CONFIG_FILE], files[ADAPTER_FILE]
-    except (KeyError, ValidationError) as error:
-        raise StorageError(
-            "The language model's folder lacks what answering needs; train it again."
-        ) from error
-    base = base_models.folder(settings, spec.base)
-    if (base_models.digest(base), base_models.tokenizer_digest(base)) != (spec.base_digest, spec.tokenizer):
-        raise StorageError(
-            f"{spec.name} was trained on another {spec.base.name} than the one here; delete {base.name} from the "
-            "home's base_models, so that it is fetched again."
-        )
-    model = adapted(base, config, weights, spec.quantization, spec.instruction)
-    _check(model, spec)
-    return model
-
-
-def _check(model: LanguageModel, spec: LanguageSpec) -> None:
-    likelihoods = model.log_likelihoods([(text.question, "", text.answer) for text in spec.known_texts])
-    expected = [text.log_likelihood for text in spec.known_texts]
-    if not expected or not np.allclose(
-        [each.per_token for each in likelihoods], expected, rtol=0, atol=TOLERANCE
-    ):
-        raise StorageError(f"{spec.name} does not answer as it did in training; it is not used.")

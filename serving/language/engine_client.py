@@ -18,8 +18,8 @@ import numpy as np
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.inference.chat_template import ChatTemplate
-from mediscale.inference.language import TOLERANCE
 from mediscale.inference.language_spec import KnownText, LanguageSpec
+from mediscale.inference.language_version import TOLERANCE
 from mediscale.inference.sampling import Sampling, Token
 from serving.language.language_engine import EngineError, Prompt
 

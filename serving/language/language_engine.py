@@ -12,7 +12,7 @@ from typing import Protocol
 from mediscale.core.errors import InputError, MediscaleError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
-from mediscale.inference import language, model_files
+from mediscale.inference import devices, language_version, model_files
 from mediscale.inference.language import LanguageModel
 from mediscale.inference.sampling import Sampling, Token
 
@@ -67,7 +67,7 @@ class InProcess:
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
-        self.on_gpu: bool | None = language.device().type != "cpu"
+        self.on_gpu: bool | None = devices.device().type != "cpu"
 
     def stream(self, prompt: Prompt, sampling: Sampling, special: bool = False) -> Iterator[Token]:
         return self._model.stream(self._ids(prompt, special), sampling)
@@ -99,12 +99,12 @@ def in_process(settings: Settings, model: ModelRef) -> InProcess:
 
     Raises:
         NotInstalledError: torch or what it needs is not installed.
-        MediscaleError: as ``language.load``.
+        MediscaleError: as ``language_version.load``.
     """
     if sentence := absent():
         raise NotInstalledError(sentence)
     _one_thread_less()
-    return InProcess(language.load(settings, model_files.read_verified(settings, model)))
+    return InProcess(language_version.load(settings, model_files.read_verified(settings, model)))
 
 
 def absent() -> str:

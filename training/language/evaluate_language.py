@@ -14,7 +14,7 @@ from mediscale.core.annotations import ComparedWith, Digest, RuntimeInput
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import DEEP_LEARNING, Stage
-from mediscale.inference import language, model_files
+from mediscale.inference import language_version, model_files
 from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import LanguageSpec
 from mediscale.inference.model_files import LANGUAGE_FILE
@@ -70,7 +70,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     """
     questions = question_set.load(settings, params.questions, "held_out")
     files = model_files.read_verified(settings, params.model)
-    model = language.load(settings, files)
+    model = language_version.load(settings, files)
     log.info("%d held-out questions go to %s", len(questions), params.model)
     with corpus_sources.opened(settings, questions) as sources:
         measures = language_measures.measure(
@@ -106,7 +106,7 @@ def _over_incumbent(
         return {}
     effort = params.effort.model_copy(update={"max_generated": 0})
     mine = language_measures.scores(model, questions, effort)
-    other = language.load(settings, model_files.read_verified(settings, params.incumbent))
+    other = language_version.load(settings, model_files.read_verified(settings, params.incumbent))
     return language_measures.gains(
         questions, mine, language_measures.scores(other, questions, effort), effort
     )

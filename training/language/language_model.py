@@ -14,8 +14,9 @@ from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import DEEP_LEARNING, Context, Stage
-from mediscale.inference import base_models, language, prompts
+from mediscale.inference import base_models, language_version, prompts
 from mediscale.inference.base_models import Base, Quantization
+from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import INSTRUCTION, TASK, KnownText, LanguageSpec
 from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.storage import calls, registry
@@ -119,7 +120,7 @@ def fit(params: Params, settings: Settings, key: str) -> Training:
     language_training.check(job, params.workers)
     fitted = language_training.on_ray(settings, job, params.workers, key)
     config, weights = _config(fitted, params), (fitted.adapter / ADAPTER_FILE).read_bytes()
-    spec = _spec(params, files, language.adapted(files, config, weights, params.quantization))
+    spec = _spec(params, files, language_version.adapted(files, config, weights, params.quantization))
     provenance = Provenance(
         key=key,
         base=params.base_model,
@@ -185,7 +186,7 @@ def _config(fitted: FittedAdapter, params: Params) -> bytes:
     return canonical(ordered).encode()
 
 
-def _spec(params: Params, files: Path, model: language.LanguageModel) -> LanguageSpec:
+def _spec(params: Params, files: Path, model: LanguageModel) -> LanguageSpec:
     likelihoods = model.log_likelihoods([(question, "", answer) for question, answer in KNOWN_TEXTS])
     return LanguageSpec(
         name=model_name(params.dataset),

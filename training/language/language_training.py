@@ -22,7 +22,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import Split
-from mediscale.inference import base_models, collate, fused_adapter, language, prompts
+from mediscale.inference import base_models, collate, devices, fused_adapter, prompts
 from mediscale.inference.base_models import Quantization
 from mediscale.storage import private_files
 from training import ray_session
@@ -239,11 +239,11 @@ def build(job: Job, workers: int = 1) -> Any:
 
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
-    on = language.device()
+    on = devices.device()
     packed = on.type == "cuda"
     files = Path(job.base)
     tokenizer = base_models.tokenizer(files)
-    network = base_models.network(files, language.precision(on), job.quantization)
+    network = base_models.network(files, devices.precision(on), job.quantization)
     adapter = lora.config(network, job.adapter)
     trainer = (trl.SFTTrainer if packed else _token_budget_trainer())(
         model=network,
@@ -334,7 +334,7 @@ def _arguments(job: Job, on: "torch.device", packed: bool) -> Any:
     import torch
     from trl import SFTConfig
 
-    recipe, dtype = job.recipe, language.precision(on)
+    recipe, dtype = job.recipe, devices.precision(on)
     return SFTConfig(
         output_dir=job.checkpoints,
         use_cpu=on.type == "cpu",

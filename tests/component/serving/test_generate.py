@@ -25,7 +25,7 @@ from data_pipeline.retrieval.embedder import Embedder
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.governance import lineage_text
-from mediscale.inference import language, prompts
+from mediscale.inference import language_version, prompts
 from mediscale.inference.chat_template import ChatTemplate
 from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import TASK
@@ -46,7 +46,7 @@ def model_of(toy_base: Path, folder: Path) -> LanguageModel:
     config, weights = (
         (folder / n).read_bytes() for n in ("adapter_config.json", "adapter_model.safetensors")
     )
-    return language.adapted(toy_base, config, weights)
+    return language_version.adapted(toy_base, config, weights)
 
 
 def greedy(toy_base: Path, folder: Path, question: str = QUESTION, tokens: int = 12) -> str:

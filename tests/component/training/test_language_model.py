@@ -21,7 +21,7 @@ from mediscale.core.errors import NotFoundError, QualityError, StorageError, Usa
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import QUESTIONS
-from mediscale.inference import base_models, language, model_files, prompts
+from mediscale.inference import base_models, devices, language_version, model_files, prompts
 from mediscale.inference.model_files import ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.pipeline import local, runtime_inputs, steps
 from mediscale.storage import lake, registry
@@ -118,7 +118,7 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
     assert set(evidence.measures.by_specialty) == {"neurology", "nephrology"}
     held_out = question_files.read(settings.home / results[0]["question_set"].test_file)  # type: ignore[attr-defined]
     asked = [(q.question, q.context, q.answer) for q in held_out]
-    likelihoods = [each.per_token for each in language.load(settings, files).log_likelihoods(asked)]
+    likelihoods = [each.per_token for each in language_version.load(settings, files).log_likelihoods(asked)]
     assert np.mean(likelihoods) == pytest.approx(figures["answer_log_likelihood"].tuned.value, abs=1e-4)
 
     assert decision.staged
@@ -142,10 +142,10 @@ def test_a_run_takes_questions_to_a_version_that_answers_as_it_was_judged_and_to
 
     damaged = {**files, ADAPTER_FILE: files[ADAPTER_FILE][:-4] + b"\xff\xff\x7f\x7f"}
     with pytest.raises(StorageError, match="does not answer as it did in training"):
-        language.load(settings, damaged)
+        language_version.load(settings, damaged)
     other = json.loads(files[LANGUAGE_FILE]) | {"base_digest": "0" * 64}
     with pytest.raises(StorageError, match="was trained on another"):
-        language.load(settings, {**files, LANGUAGE_FILE: json.dumps(other).encode()})
+        language_version.load(settings, {**files, LANGUAGE_FILE: json.dumps(other).encode()})
 
 
 def _is_governed_as_a_risk_model(
@@ -227,7 +227,7 @@ def test_the_loss_is_that_of_the_answers_and_its_gradient_too(
 ) -> None:
     """As the network itself computes it from the labels, with logits at every place; in single precision, also where
     the processor multiplies bfloat16, in which both round elsewhere."""
-    monkeypatch.setattr(language, "precision", lambda _: torch.float32)
+    monkeypatch.setattr(devices, "precision", lambda _: torch.float32)
     trainer = language_training.build(job)
     batch = next(iter(trainer.get_train_dataloader()))
     model = trainer.model.eval()
@@ -305,7 +305,7 @@ def test_medgemmas_architecture_is_adapted_in_its_language_model_alone(
     fitted = language_training.on_ray(settings, medgemma, 1, "medgemma")
     assert fitted.losses[-1] < fitted.losses[0]
     adapter = [(fitted.adapter / name).read_bytes() for name in ("adapter_config.json", ADAPTER_FILE)]
-    model = language.adapted(folder, adapter[0], adapter[1])
+    model = language_version.adapted(folder, adapter[0], adapter[1])
     (likelihood,) = model.log_likelihoods([("Which organ?", "", "the heart")])
     with model.base():
         (without,) = model.log_likelihoods([("Which organ?", "", "the heart")])

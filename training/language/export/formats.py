@@ -10,7 +10,7 @@ from typing import Any
 from mediscale.core.errors import UsageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
-from mediscale.inference import base_models, language, model_files
+from mediscale.inference import base_models, devices, language_version, model_files
 from mediscale.inference.base_models import Quantization
 from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import LanguageSpec
@@ -71,7 +71,7 @@ class Version:
         import torch
 
         config, weights = self.files[ADAPTER_CONFIG_FILE], self.files[ADAPTER_FILE]
-        return language.adapted(
+        return language_version.adapted(
             self.base, config, weights, quantization, self.spec.instruction, torch.float32
         )
 
@@ -81,7 +81,7 @@ class Version:
         from peft import PeftModel
 
         network = base_models.network(self.base, torch.float32, self.spec.quantization)
-        with language.libraries_quiet():
+        with language_version.libraries_quiet():
             adapted = PeftModel.from_pretrained(network, folder)
         return LanguageModel(adapted, base_models.tokenizer(folder), self.spec.instruction)
 
@@ -126,7 +126,7 @@ def _write_merged(version: Version, folder: Path) -> None:
 def _read_merged(version: Version, folder: Path) -> LanguageModel:
     import torch
 
-    network = base_models.network(folder, torch.float32).to(language.device())
+    network = base_models.network(folder, torch.float32).to(devices.device())
     return LanguageModel(network, base_models.tokenizer(folder), version.spec.instruction)
 
 

@@ -22,7 +22,7 @@ from data_pipeline.safety import check_answer
 from mediscale.core.errors import MediscaleError, UsageError, failure_location
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
-from mediscale.inference import language, model_files, model_signature
+from mediscale.inference import language_version, model_files, model_signature
 from mediscale.inference.language import LanguageModel
 from training.language.export.formats import FORMATS, Version
 from training.language.language_model import PROVENANCE_FILE, Provenance
@@ -30,7 +30,7 @@ from training.language.language_model import PROVENANCE_FILE, Provenance
 log = logging.getLogger(__name__)
 
 RECEIPT_FILE = "receipt.json"
-TOLERANCE = language.TOLERANCE
+TOLERANCE = language_version.TOLERANCE
 """Largest difference in log-likelihood per token that a form may have from its parent."""
 _SAME_ANSWERS = 0.75
 """Least share of written answers that are the parent's: where two tokens are as likely, rounding decides."""
@@ -94,7 +94,9 @@ def export(
     if "hub" in names and not repository:
         raise UsageError("A form for the hub needs --repository OWNER/NAME.")
     version = Version.load(settings, model, repository)
-    language.load(settings, version.files)  # which refuses a version that answers otherwise than in training
+    language_version.load(
+        settings, version.files
+    )  # refuses a version that answers otherwise than in training
     questions = probe_questions(settings, model)
     parent = responses(version.parent(), questions)
     for name in names:
