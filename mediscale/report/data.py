@@ -1,16 +1,11 @@
 """Report data, collected from call records, evidence files and model folders; nothing is computed."""
 
-import json
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from data_pipeline.cohort import labels
 from data_pipeline.ingest import source as sources
-from data_pipeline.notes import encoders
-from data_pipeline.notes.encoders import Encoder
 from mediscale.core import privacy, tasks
 from mediscale.core.policy import Policy
 from mediscale.core.refs import ModelRef
@@ -20,17 +15,15 @@ from mediscale.core.task_names import TASKS, all_names
 from mediscale.core.tasks import TaskName
 from mediscale.inference.model_files import PREDICTOR_FILE
 from mediscale.inference.model_spec import PredictorSpec
-from mediscale.pipeline import call as stages
-from mediscale.pipeline import steps
+from mediscale.report import commands, monitored_version, performance_windows
 from mediscale.report import labels as words
 from mediscale.report import note_sections as notes
-from mediscale.report import outcomes
+from mediscale.report.monitored_version import MonitoredVersion
 from mediscale.storage import lake, lineage, registry
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import DECISION, Run
 from training.evaluation import evaluation_report as evidences
 from training.evaluation.evaluation_report import Evidence, SilentPeriod
-from training.notes import note_model
 from training.promotion import gate, promotion
 from training.promotion.floor import Floor
 from training.promotion.gate import DecisionContext
@@ -128,7 +121,7 @@ class Task:
     notes: notes.CombinedModel | None
     reached: str
     """The last stage that ended."""
-    windows: tuple[outcomes.Window, ...] = ()
+    windows: tuple[performance_windows.Window, ...] = ()
     """How good the version's answers have been since, as far as monitoring has written it down."""
 
 
@@ -142,7 +135,7 @@ class Contents:
     refused: tuple[tuple[str, str], ...]
     """Title of each task of every run that this extract can't support, and why."""
     notes: notes.Read | None
-    watched: "MonitoredVersion | None"
+    watched: MonitoredVersion | None
     commands: tuple[str, ...]
 
     @property
@@ -159,32 +152,6 @@ class Contents:
         return tuple(dict.fromkeys(assumptions))
 
 
-@dataclass(frozen=True)
-class Window:
-    """A prediction window that was judged for drift."""
-
-    name: str
-    start: datetime
-    end: datetime
-    predictions: int
-    watched: int
-    drifted: bool
-    summary: str
-    ratios: Mapping[str, float]
-    """Column → its statistic as a multiple of the threshold beyond which it has drifted."""
-
-
-@dataclass(frozen=True)
-class MonitoredVersion:
-    """Monitoring of the version since the decision."""
-
-    model: str
-    rehearsed: bool
-    windows: tuple[Window, ...]
-    retrain: bool
-    reason: str
-
-
 def collect(settings: Settings, run: Run) -> Contents:
     """Collects the report data of a run.
 
@@ -198,8 +165,8 @@ def collect(settings: Settings, run: Run) -> Contents:
         tasks=tuple(_task(settings, run, task) for task in all_names() if task in run.tasks),
         refused=tuple(_refused(run)),
         notes=notes.read(run),
-        watched=_watched(settings, run),
-        commands=tuple(_commands(run)),
+        watched=monitored_version.collect(settings, run),
+        commands=commands.of_risk(run),
     )
 
 
@@ -251,7 +218,7 @@ def _task(settings: Settings, run: Run, task: TaskName) -> Task:
         decided=decided,
         notes=notes.combined(settings, run, task),
         reached=[call for call in run.calls if call.params.get("task") == task][-1].stage,
-        windows=outcomes.collect(settings, run.dataset, task, decided.model) if decided else (),
+        windows=performance_windows.collect(settings, run.dataset, task, decided.model) if decided else (),
     )
 
 
@@ -307,79 +274,3 @@ def _spec(settings: Settings, model: ModelRef) -> PredictorSpec | None:
             return PredictorSpec.model_validate_json(stream.read())
     except (OSError, ValueError):
         return None
-
-
-def _watched(settings: Settings, run: Run) -> MonitoredVersion | None:
-    verdict, rehearsal = run.newest("retrain_decision"), run.newest("held_out_replay")
-    if verdict is None:
-        return None
-    names = {w["start"]: w["name"] for w in rehearsal.result["windows"]} if rehearsal else {}
-    judged = verdict.params["windows"]
-    return MonitoredVersion(
-        model=str(ModelRef.model_validate(judged[-1]["model"])),
-        rehearsed=any(window["start"] in names for window in judged),
-        windows=tuple(_window(settings, window, names) for window in judged),
-        retrain=verdict.result["retrain"],
-        reason=verdict.result["reason"],
-    )
-
-
-def _window(settings: Settings, window: Mapping[str, Any], names: Mapping[str, str]) -> Window:
-    start, end = (datetime.fromisoformat(window[at]) for at in ("start", "end"))
-    return Window(
-        name=names.get(window["start"], f"{start:%Y-%m-%d}"),
-        start=start,
-        end=end,
-        predictions=window["n"],
-        watched=window["watched"],
-        drifted=window["drifted"],
-        summary=window["summary"].partition(" (")[0],
-        ratios=dict(_ratios(settings, window["report"])),
-    )
-
-
-def _ratios(settings: Settings, page: str | None) -> Iterator[tuple[str, float]]:
-    from monitoring.drift.drift import Numbers
-
-    path = (settings.home / page).with_suffix(".json") if page else None
-    if path is None or not path.is_file():
-        return
-    numbers = Numbers.model_validate_json(path.read_text())
-    for column in numbers.columns:
-        if column.threshold > 0:
-            yield column.column, column.statistic / column.threshold
-    for missing in numbers.missing:
-        if missing.threshold > 0:
-            change = abs(missing.share - missing.reference_share)
-            yield f"{missing.column} missing", change / missing.threshold
-
-
-def _commands(run: Run) -> Iterator[str]:
-    synthetic, bronze, tokens = run.newest("synthetic"), run.only("bronze"), run.newest("note_tokens")
-    if synthetic is not None:
-        usual, which = "synthetic", ["--size", synthetic.params["size"]]
-    else:
-        usual, which = (
-            bronze.params["source"],
-            ["--source", bronze.params["source"], "--path", bronze.params["path"]],
-        )
-    if run.dataset != usual:
-        which += ["--dataset", run.dataset]
-    encoder = Encoder.model_validate(tokens.params["encoder"]) if tokens else encoders.PACKAGED
-    reader = "" if encoder == encoders.PACKAGED else f"MEDISCALE_ENCODER={encoder.name} "
-    yield reader + shlex.join(["mediscale", "run", *which, *_settings_of(run, encoder)])
-    yield f"mediscale report {run.run_id}"
-
-
-def _settings_of(run: Run, encoder: Encoder) -> Iterator[str]:
-    """What ``mediscale run`` has to be given for the same keys; each task gets the same."""
-    for stage in ("synthetic", *(step.stage for step in steps.RISK if step.stage != DECISION)):
-        call = run.newest(stage)
-        recipe = note_model.RECIPES.get(encoder.name, {}) if stage == "note_model" else {}
-        params = stages.configured(stage, call.params) if call else {}
-        for name, value in params.items():
-            if value != recipe.get(name):
-                yield from (
-                    "--set",
-                    f"{stage}.{name}={value if isinstance(value, str) else json.dumps(value)}",
-                )

@@ -1,17 +1,11 @@
 """The report of a run of the language pipeline: the decision, its evidence and how to do it again, on one page."""
 
-import json
-import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference.language_spec import NOTICE
-from mediscale.pipeline import call as stages
-from mediscale.pipeline import steps
-from mediscale.report import labels, page
+from mediscale.report import commands, labels, page
 from mediscale.storage import calls, lineage, registry
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Run
@@ -71,8 +65,8 @@ class LanguageReport:
         ]
 
     @property
-    def commands(self) -> list[str]:
-        return list(_commands(self.run, self.questions))
+    def commands(self) -> tuple[str, ...]:
+        return commands.of_language(self.run)
 
     def render(self) -> str:
         """The HTML document."""
@@ -113,18 +107,3 @@ def _question_drift(settings: Settings, dataset: str) -> QuestionDrift | None:
         QuestionDrift.model_validate(each.result) for each in calls.of_stage(settings, "question_drift")
     )
     return max((each for each in results if each.dataset == dataset), key=lambda r: r.end, default=None)
-
-
-def _commands(run: Run, questions: Call) -> Iterator[str]:
-    params: dict[str, Any] = questions.params
-    which = [] if params["source"] == "own" else ["--source", params["source"]]
-    which += ["--path", params["path"]] if params["path"] else []
-    which += ["--dataset", run.dataset] if run.dataset != "clinical-questions" else []
-    for step in steps.LANGUAGE:
-        record = run.newest(step.stage)
-        configured = stages.configured(step.stage, record.params) if record and step.stage != DECISION else {}
-        for name, value in configured.items():
-            text = value if isinstance(value, str) else json.dumps(value)
-            which += ["--set", f"{step.stage}.{name}={text}"]
-    yield shlex.join(["mediscale", "run", "--pipeline", "language", *which])
-    yield f"mediscale report {run.run_id}"

@@ -10,9 +10,10 @@ from mediscale.core.privacy import SMALL_COUNT, SUPPRESSED, WHY_SUPPRESSED, coun
 from mediscale.inference.model_spec import NOTICE
 from mediscale.inference.points import PointsScore
 from mediscale.pipeline import call
-from mediscale.report import charts, labels, outcomes, points_table
+from mediscale.report import charts, labels, performance_windows, points_table
 from mediscale.report.charts import Row, estimate_text, share
-from mediscale.report.data import Contents, DecidedVersion, MonitoredVersion, Task
+from mediscale.report.data import Contents, DecidedVersion, Task
+from mediscale.report.monitored_version import MonitoredVersion
 from mediscale.report.svg import Chart
 from mediscale.storage import registry
 
@@ -93,7 +94,7 @@ class Part:
 
     @cached_property
     def over_time(self) -> Chart | None:
-        return outcomes.over_time(self.task.name, self.task.windows)
+        return performance_windows.over_time(self.task.name, self.task.windows)
 
     @cached_property
     def words(self) -> Chart | None:
@@ -148,7 +149,7 @@ class Page:
             "drift": _drift(contents.watched) if contents.watched else None,
             "timings": _timings(contents),
             "metrics": labels.METRICS,
-            "followed": outcomes.METRICS,
+            "followed": performance_windows.METRICS,
             "few": SMALL_COUNT,
             "notice": NOTICE,
             "style": style(),
