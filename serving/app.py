@@ -17,7 +17,7 @@ from serving.language.languages import Languages
 from serving.log.prediction_log import PredictionLog
 from serving.risk.models import Predictors
 from serving.routes import admin, analyze, approvals, docs, ehr, feedback, generate, openai, predict
-from serving.security.access import Listening
+from serving.security.listening import Listening
 from serving.security.principal import RefusedError
 from serving.service import Clock, Service
 

@@ -17,14 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mediscale.core import logs
+from mediscale.core import caller, logs
 from mediscale.core.errors import BusyError, NotFoundError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
 from mediscale.storage import lake, private_files, registry
 from mediscale.storage.history_entries import Alias
-from serving.security import access
-from serving.security.access import Listening
+from serving.security.listening import Listening
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -85,7 +84,7 @@ def serve(
     listener = _listen(host, port)
     listening = Listening(listener.getsockname()[0], certificate, private_key, behind_proxy)
     with listener:
-        access.check(settings, listening)
+        listening.check(settings)
         _serve_at(settings, of, alias, listening, listener, host, workers)
 
 
@@ -102,10 +101,10 @@ def _serve_at(
     log.info(
         "MediScale listens on %s://%s:%d (try /docs)", scheme, f"[{host}]" if ":" in host else host, port
     )
-    if access.is_open(settings, listening):
+    if listening.is_open(settings):
         log.info(
             "Every account of this machine can ask it, in the name of %s; the first `mediscale keys create` ends that.",
-            access.local_account(),
+            caller.account(),
         )
     # One thread per process: a row is microseconds of work, and pools of threads only take each other's cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

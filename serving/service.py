@@ -33,8 +33,9 @@ from serving.risk.models import Predictors
 from serving.risk.risks import Risks
 from serving.risk.served import ServedVersion, ServedVersions
 from serving.schemas import Answer, BesideHealth, Health, ModelHealth
-from serving.security import access
-from serving.security.access import Access, Listening
+from serving.security import certificates
+from serving.security.access import Access
+from serving.security.listening import Listening
 from serving.traffic.splits import Split
 
 Clock = Callable[[], datetime]
@@ -92,7 +93,7 @@ class Service:
         self._validity: tuple[datetime, datetime] | None = None
         """Of the certificate that the listener was opened with."""
         if listening is not None and listening.certificate is not None:
-            self._validity = access.certificate_validity(listening.certificate)
+            self._validity = certificates.validity(listening.certificate)
             self.metrics.certificate.set(self._validity[1].replace(tzinfo=UTC).timestamp())
         self._notes = Pool("clinical notes", NOTE_THREADS, NOTES)
         self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
@@ -292,7 +293,7 @@ class Service:
     def check_certificate(self) -> None:
         """Whether clients can believe the certificate, which expires while a server runs."""
         if self._validity is not None:
-            self._attempt("certificate", partial(access.check_validity, *self._validity, self.clock()))
+            self._attempt("certificate", partial(certificates.check, *self._validity, self.clock()))
 
     def follow(self) -> None:
         """Looks at the promotion history once."""

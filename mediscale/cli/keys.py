@@ -36,13 +36,13 @@ def _keys(options: argparse.Namespace) -> int:
 
 def _create(options: argparse.Namespace) -> int:
     from mediscale.core import caller
-    from serving.security import access, api_keys
+    from serving.security import api_keys
 
     now = caller.now()
     roles = tuple(role for role in Role if role in options.role)
     expires_at = _expiry(options.expires, now)
     home = settings()
-    key, text = api_keys.create(home, options.name, roles, expires_at, access.local_account(), now)
+    key, text = api_keys.create(home, options.name, roles, expires_at, caller.account(), now)
     print(text)
     print(
         f"Key {key.id} of {key.name} ({', '.join(key.roles)}) is valid until {key.expires_at:%Y-%m-%d %H:%M} UTC. It "
@@ -83,9 +83,9 @@ def _list(_options: argparse.Namespace) -> int:
 
 def _revoke(options: argparse.Namespace) -> int:
     from mediscale.core import caller
-    from serving.security import access, api_keys
+    from serving.security import api_keys
 
-    for key in api_keys.revoke(settings(), options.key, access.local_account(), caller.now()):
+    for key in api_keys.revoke(settings(), options.key, caller.account(), caller.now()):
         print(f"Key {key.id} of {key.name} is revoked; servers refuse it within seconds.")
     return 0
 

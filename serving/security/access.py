@@ -7,14 +7,8 @@ No option switches it off. Counts are in this process's memory: each worker has 
 
 import ipaddress
 import logging
-import ssl
 import time
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from math import ceil
-from pathlib import Path
 from typing import Any
 
 from fastapi import Request
@@ -24,7 +18,9 @@ from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.settings import Settings
 from serving.metrics.prometheus_metrics import Metrics
 from serving.security import api_keys
+from serving.security.listening import Listening
 from serving.security.principal import Principal, RefusedError, Role
+from serving.security.rates import Rates
 from serving.security.tokens import Tokens
 
 FAILURES = "20/minute"
@@ -33,16 +29,6 @@ logged; keys are looked up all the same, for nobody guesses 256 random bits, and
 shut out by one of its machines."""
 LOCAL_ROLES = frozenset({Role.CLINICIAN, Role.ENGINEER, Role.AUDITOR})
 """Of the account that runs the server, which could read the lake anyway. To approve, a person needs a key."""
-ANSWER_HEADERS = (
-    ("cache-control", "no-store"),
-    ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
-    ("referrer-policy", "no-referrer"),
-    ("cross-origin-resource-policy", "same-origin"),
-)
-"""On every answer, refusals and errors among them."""
-TLS_HEADERS = (("strict-transport-security", "max-age=31536000"),)
-
 _WANTED = frozenset(
     {b"host", b"origin", b"authorization", b"x-forwarded-for", b"forwarded", b"x-forwarded-host"}
 )
@@ -55,158 +41,17 @@ Head = Mapping[bytes, bytes]
 log = logging.getLogger("mediscale.serving")
 
 
-@dataclass(frozen=True)
-class Listening:
-    """Where a server listens."""
-
-    address: str
-    """Of the socket."""
-    certificate: Path | None = None
-    private_key: Path | None = None
-    behind_proxy: bool = False
-    """Whether a proxy ends TLS and passes requests on; it must set X-Forwarded-For."""
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only processes of this machine can ask."""
-        return ipaddress.ip_address(self.address.partition("%")[0]).is_loopback and not self.behind_proxy
-
-    @property
-    def answer_headers(self) -> list[tuple[str, str]]:
-        return [*ANSWER_HEADERS, *(TLS_HEADERS if self.certificate or self.behind_proxy else ())]
-
-
-def check(settings: Settings, listening: Listening) -> None:
-    """Whether a server may listen there.
-
-    Raises:
-        UsageError: keys and patients' values would cross a network that can read them, nobody could prove who they
-            are, or a setting is wrong.
-        StorageError: the file of API keys can't be read.
-    """
-    _check_tls(listening)
-    keys = api_keys.read(settings)
-    if settings.oidc_issuer or settings.oidc_audience:
-        Tokens(settings).close()
-    elif not listening.is_local and not any(key.state(caller.now()) == "active" for key in keys):
-        raise UsageError(
-            "A server that others can reach answers nobody without a key or token; make one with `mediscale keys "
-            "create --name NAME --role clinician`, or set MEDISCALE_OIDC_ISSUER and MEDISCALE_OIDC_AUDIENCE."
-        )
-
-
-def is_open(settings: Settings, listening: Listening) -> bool:
-    """Whether whoever reaches the server is taken for the account that runs it, until the first key."""
-    return listening.is_local and not settings.oidc_issuer and not api_keys.read(settings)
-
-
-def local_account() -> str:
-    """The account whose name requests to an open server carry."""
-    return caller.account()
-
-
-def _check_tls(listening: Listening) -> None:
-    if (listening.certificate is None) != (listening.private_key is None):
-        raise UsageError("--tls-cert and --tls-key go together; give both.")
-    if listening.certificate is not None:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                listening.certificate, listening.private_key, password=lambda: ""
-            )
-        except OSError as error:
-            no_pair = isinstance(error, ssl.SSLError)
-            raise UsageError(
-                f"--tls-cert {listening.certificate} and --tls-key {listening.private_key} can't be used: "
-                f"{'they are no certificate and its unencrypted key in PEM' if no_pair else error.strerror}."
-            ) from error
-        check_validity(*certificate_validity(listening.certificate), caller.now())
-    elif not listening.is_local and not listening.behind_proxy:
-        raise UsageError(
-            f"On {listening.address} keys and patients' values would cross the network readable; give --tls-cert and "
-            "--tls-key, or say --behind-proxy where a proxy in front of this server ends TLS."
-        )
-
-
-def certificate_validity(chain: Path) -> tuple[datetime, datetime]:
-    """The first and the last moment at which every certificate of a chain is valid (UTC without a zone)."""
-    from cryptography import x509
-
-    certificates = x509.load_pem_x509_certificates(chain.read_bytes())
-    begin, end = (
-        max(one.not_valid_before_utc for one in certificates),
-        min(one.not_valid_after_utc for one in certificates),
-    )
-    return begin.replace(tzinfo=None), end.replace(tzinfo=None)
-
-
-def check_validity(begin: datetime, end: datetime, now: datetime) -> None:
-    """Whether a server's certificate is valid now.
-
-    Raises:
-        UsageError: it has expired, or begins later, which a wrong clock looks like too.
-    """
-    if now > end:
-        raise UsageError(
-            f"The server's certificate expired at {end:%Y-%m-%d %H:%M} UTC, so that no client believes it; renew it "
-            "and start again."
-        )
-    if now < begin:
-        raise UsageError(
-            f"The server's certificate is valid from {begin:%Y-%m-%d %H:%M} UTC on, and this machine's clock says "
-            f"{now:%Y-%m-%d %H:%M}; set the clock (NTP), or take another certificate."
-        )
-
-
-class _Rates:
-    """How often something may happen, by name, in windows that end for all names at once.
-
-    Not the library ``limits``: its storage in memory starts a thread every ten milliseconds, 85 µs of CPU a request.
-    """
-
-    def __init__(self, rate: str) -> None:
-        """``rate`` is written as 20/minute."""
-        number, _, unit = rate.partition("/")
-        self._most, self._seconds = int(number), {"second": 1, "minute": 60, "hour": 3600}[unit]
-        self._ends, self._counts = 0.0, Counter[str]()
-
-    def take(self, name: str) -> bool:
-        """Counts one more; whether it is within the rate."""
-        self._begin_window()
-        self._counts[name] += 1
-        return self._counts[name] <= self._most
-
-    def is_left(self, name: str) -> bool:
-        """Whether one more would be within the rate; nothing is counted."""
-        self._begin_window()
-        return self._counts[name] < self._most
-
-    def _begin_window(self) -> None:
-        now = time.monotonic()
-        if now >= self._ends:
-            self._ends = now + self._seconds
-            self._counts.clear()
-
-    def refusal(self) -> RefusedError:
-        """What is answered beyond the rate."""
-        seconds = max(1, ceil(self._ends - time.monotonic()))
-        return RefusedError(
-            429,
-            f"There are more requests than this server takes of you; ask again in {seconds} seconds.",
-            Retry_After=str(seconds),
-        )
-
-
 class Access:
     """Admits the requests of one process."""
 
     def __init__(self, settings: Settings, listening: Listening | None, metrics: Metrics) -> None:
         """``listening`` is None for an application that is asked within its process, by its own account."""
         self._settings, self._metrics = settings, metrics
-        self._local = Principal(local_account(), "account", LOCAL_ROLES, "operations")
+        self._local = Principal(caller.account(), "account", LOCAL_ROLES, "operations")
         self._listening = listening
         self._keys: Mapping[bytes, tuple[bytes, float, Principal]] = {}
         self._tokens: Tokens | None = None
-        self._rates, self._failures = _Rates(settings.rate_limit), _Rates(FAILURES)
+        self._rates, self._failures = Rates(settings.rate_limit), Rates(FAILURES)
         self.required = False
         """Whether a key or token is needed. It never becomes False again."""
         if listening is not None:

@@ -19,7 +19,7 @@ from fixtures.server_process import Server, Start, environment, own_trust
 
 from mediscale.cli import main
 from mediscale.core.settings import Settings
-from serving.security.access import ANSWER_HEADERS, TLS_HEADERS
+from serving.security.listening import ANSWER_HEADERS, TLS_HEADERS
 
 EVERYWHERE = ("--host", "0.0.0.0")
 BODY = {"age": 67.125, "blood_pressure": 140}

@@ -21,7 +21,7 @@ from mediscale.core.settings import Settings
 from serving.app import create_app
 from serving.log.prediction_log import PredictionLog
 from serving.risk.models import Predictors
-from serving.security.access import Listening
+from serving.security.listening import Listening
 
 BODY = {"age": 67, "blood_pressure": 140}
 AUDIENCE = "mediscale"

@@ -21,8 +21,8 @@ from serving.app import create_app
 from serving.log.prediction_log import PredictionLog
 from serving.risk.models import Predictors
 from serving.security import access, api_keys
-from serving.security.access import Listening
 from serving.security.auth import OPEN_PATHS, Require
+from serving.security.listening import Listening
 from serving.security.principal import Role
 
 LOOPBACK, NETWORK = Listening("127.0.0.1"), Listening("192.0.2.7", behind_proxy=True)
@@ -166,7 +166,7 @@ def test_keys_that_lie_where_the_pipeline_writes_are_refused(settings: Settings)
     with pytest.raises(UsageError, match=r"The file of API keys .* lies in"):
         api_keys.create(inside, "mallory", (Role.APPROVER,), datetime(2030, 1, 1), "mallory", caller.now())
     with pytest.raises(UsageError, match=r"The file of API keys .* lies in"):
-        access.check(inside, LOOPBACK)
+        LOOPBACK.check(inside)
 
 
 def test_on_loopback_before_the_first_key_the_caller_is_the_account_which_can_not_approve(
@@ -347,34 +347,34 @@ def test_one_network_of_ipv6_is_one_address(serve: Serve) -> None:
 def test_beyond_loopback_a_server_needs_keys_and_secrecy(
     settings: Settings, key: Callable[..., str], tmp_path: Path
 ) -> None:
-    access.check(settings, LOOPBACK)
-    access.check(settings, Listening("::1"))
+    LOOPBACK.check(settings)
+    Listening("::1").check(settings)
     for address in ("0.0.0.0", "::", "192.0.2.7", "::ffff:192.0.2.7"):
         with pytest.raises(UsageError, match="--tls-cert and --tls-key, or say --behind-proxy"):
-            access.check(settings, Listening(address))
+            Listening(address).check(settings)
     for listening in (NETWORK, Listening("127.0.0.1", behind_proxy=True)):
         with pytest.raises(UsageError, match="mediscale keys create"):
-            access.check(settings, listening)
+            listening.check(settings)
     key(Role.CLINICIAN, name="gone")
     api_keys.revoke(settings, "gone", "test", caller.now())
     with pytest.raises(UsageError, match="mediscale keys create"):
-        access.check(settings, NETWORK)
+        NETWORK.check(settings)
     key(Role.CLINICIAN)
-    access.check(settings, NETWORK)
+    NETWORK.check(settings)
     (tmp_path / "empty.pem").touch()
     with pytest.raises(UsageError, match="can't be used: they are no certificate"):
-        access.check(settings, Listening("0.0.0.0", tmp_path / "empty.pem", tmp_path / "empty.pem"))
+        Listening("0.0.0.0", tmp_path / "empty.pem", tmp_path / "empty.pem").check(settings)
     with pytest.raises(UsageError, match="go together"):
-        access.check(settings, Listening("127.0.0.1", tmp_path / "empty.pem"))
+        Listening("127.0.0.1", tmp_path / "empty.pem").check(settings)
 
 
 def test_half_an_identity_provider_or_one_without_tls_is_refused(settings: Settings) -> None:
     half = settings.model_copy(update={"oidc_issuer": "https://id.example"})
     with pytest.raises(UsageError, match="MEDISCALE_OIDC_AUDIENCE go together"):
-        access.check(half, LOOPBACK)
+        LOOPBACK.check(half)
     plain = settings.model_copy(update={"oidc_issuer": "http://id.example", "oidc_audience": "mediscale"})
     with pytest.raises(UsageError, match="must begin with https"):
-        access.check(plain, NETWORK)
+        NETWORK.check(plain)
 
 
 # --- the prediction log ------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from serving.app import create_app
 from serving.log.prediction_log import PredictionLog
 from serving.risk.models import Predictors
 from serving.security import api_keys
-from serving.security.access import Listening
+from serving.security.listening import Listening
 from serving.security.principal import Role
 
 DAY = datetime(2026, 11, 1, 8)

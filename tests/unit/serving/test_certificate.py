@@ -12,8 +12,7 @@ from fastapi.testclient import TestClient
 
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
-from serving.security import access
-from serving.security.access import Listening
+from serving.security.listening import Listening
 
 
 def made(folder: Path, begin: timedelta, end: timedelta) -> Listening:
@@ -39,9 +38,9 @@ def made(folder: Path, begin: timedelta, end: timedelta) -> Listening:
 def test_a_server_does_not_start_with_a_certificate_that_is_not_valid_now(
     settings: Settings, tmp_path: Path, begin: int, end: int, sentence: str
 ) -> None:
-    access.check(settings, made(tmp_path, timedelta(hours=-1), timedelta(hours=1)))
+    made(tmp_path, timedelta(hours=-1), timedelta(hours=1)).check(settings)
     with pytest.raises(UsageError, match=sentence):
-        access.check(settings, made(tmp_path, timedelta(hours=begin), timedelta(hours=end)))
+        made(tmp_path, timedelta(hours=begin), timedelta(hours=end)).check(settings)
 
 
 def test_a_certificate_that_expires_while_a_server_runs_is_in_its_status_and_log(
