@@ -56,7 +56,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from data_pipeline.ingest import parsing, shared_mappings, timestamps
 from data_pipeline.ingest.shared_mappings import MappingName, Measure, Treatment
 from data_pipeline.ingest.source_tables import RESERVED_COLUMNS, Csv, PatientThrough, SourceTable
-from mediscale.core import declaration_errors, declaration_files
+from mediscale.core import declaration_errors, declaration_files, yaml_text
 from mediscale.core.annotations import Declaration
 from mediscale.core.concepts import TREATMENTS, Provides, by_name
 from mediscale.core.errors import InputError, UsageError
@@ -352,7 +352,7 @@ def parse(name: str, text: str) -> Source:
 
 
 def _mapping(text: str) -> dict[str, Any]:
-    content = declaration_files.content_of(text)
+    content = yaml_text.content(text)
     return content if isinstance(content, dict) else {}
 
 

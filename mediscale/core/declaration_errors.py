@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mediscale.core import declaration_files
+from mediscale.core import yaml_text
 from mediscale.core.near_names import suggestion
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def sentence(error: "ValidationError | YAMLError", text: str, grammar: type[Base
     where = ".".join(map(str, place)) or "the file"
     said = _one_line(_words(first, keys))
     others = f"; and {len(more)} more" if more else ""
-    return f"line {declaration_files.line_of(text, place)}, {where}: {said[:1].lower()}{said[1:]}{others}"
+    return f"line {yaml_text.line_of(text, place)}, {where}: {said[:1].lower()}{said[1:]}{others}"
 
 
 def _words(mistake: "ErrorDetails", keys: Sequence[str]) -> str:

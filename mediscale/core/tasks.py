@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from mediscale.core import declaration_errors, declaration_files, task_names
+from mediscale.core import declaration_errors, declaration_files, task_names, yaml_text
 from mediscale.core.annotations import Declaration
 from mediscale.core.concepts import Provides
 from mediscale.core.errors import UsageError
@@ -276,7 +276,7 @@ def parse(name: str, text: str, file: Path | None = None) -> Task:
     import yaml
 
     try:
-        content = declaration_files.content_of(text)
+        content = yaml_text.content(text)
         declared = declaration_files.extended(task_names.SHARED, content) if isinstance(content, dict) else {}
         # As JSON, for only there a list is, strictly, what a tuple is written as.
         return Task.model_validate_json(json.dumps({**declared, "name": name}, default=str), strict=True)

@@ -12,7 +12,7 @@ from hypothesis import settings as settings_of_test
 from hypothesis import strategies as st
 
 from data_pipeline.ingest import source
-from mediscale.core import declaration_files, task_names, tasks
+from mediscale.core import declaration_files, task_names, tasks, yaml_text
 from mediscale.core.errors import InputError, UsageError
 
 CLINIC = """
@@ -114,7 +114,7 @@ def test_a_task_that_is_begun_hears_all_keys_that_it_lacks_and_where_it_lies(
     ("place", "line"), [(("a", "b", 1), 3), (("a", "c"), 1), (("d",), 4), (("nowhere",), 1), (("d", "x"), 4)]
 )
 def test_the_line_of_a_place(place: tuple[str | int, ...], line: int) -> None:
-    assert declaration_files.line_of("a:\n  b: [1,\n   2]\nd: e", place) == line
+    assert yaml_text.line_of("a:\n  b: [1,\n   2]\nd: e", place) == line
 
 
 def test_what_is_kept_is_what_was_given() -> None:
@@ -151,12 +151,12 @@ def test_a_key_that_stands_twice_and_endless_aliases_are_refused(text: str, said
 def test_a_number_that_is_read_with_another_base_is_refused_and_its_text_is_not(written: str) -> None:
     """YAML 1.1 reads 030 as 24 and 1:30 as 90; an item's code 0123 would be 83."""
     with pytest.raises(yaml.YAMLError, match=rf"line 2: a number written {re.escape(written)} is read with"):
-        declaration_files.content_of(f"title: x\nhours: {written}\n")
-    assert declaration_files.content_of(f"hours: '{written}'") == {"hours": written}
+        yaml_text.content(f"title: x\nhours: {written}\n")
+    assert yaml_text.content(f"hours: '{written}'") == {"hours": written}
 
 
 @settings_of_test(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False, min_value=-1e15, max_value=1e15))
 def test_a_number_in_decimal_digits_is_read_as_it_is_written(number: float) -> None:
     written = f"{number}" if isinstance(number, int) else f"{number:.6f}"
-    assert declaration_files.content_of(f"a: {written}") == {"a": float(written)}
+    assert yaml_text.content(f"a: {written}") == {"a": float(written)}
