@@ -11,14 +11,8 @@ def patients(draft: Draft, table: Table) -> Stanza:
     """The table that lists the patients: birth, sex, race, death."""
     b = Builder(draft, table)
     b.stanza.required = True
-    born = _birth(b)
-    b.stanza.available = born or _no_birth(b)
-    at = b.stanza.available
-    if born:
-        b.stanza.facts["birth"] = _known_at(
-            {"event": draft.patient, "code": "'MEDS_BIRTH'", "time": born}, born
-        )
-    _persons(b, draft.patient, at)
+    b.stanza.available = _birth_fact(b, draft.patient) or _no_birth(b)
+    _persons(b, draft.patient, b.stanza.available)
     if death := b.first("death", "time", "date"):
         b.stanza.facts["death"] = death_of(b, death)
     return b.stanza
@@ -29,6 +23,13 @@ def _no_birth(b: Builder) -> str:
         return "{origin}"
     b.ask("no column looks like a birth: from when is what this table says known?")
     return "timestamp_ntz'1900-01-01 00:00:00'"
+
+
+def _birth_fact(b: Builder, event: str) -> str:
+    """Adds the fact of a birth; its expression, empty where no column tells it."""
+    if born := _birth(b):
+        b.stanza.facts["birth"] = _known_at({"event": event, "code": "'MEDS_BIRTH'", "time": born}, born)
+    return born
 
 
 def _birth(b: Builder) -> str:
@@ -93,14 +94,10 @@ def visits(draft: Draft, table: Table) -> tuple[Stanza, dict[str, str]]:
     _ends(b, ended)
     if arrival:
         at = b.time(arrival)
-        b.stanza.facts["emergency"] = {
-            "event": draft.visit, "code": "'ED_REGISTRATION'", "time": at, "available": at, "when": f"{at} is not null",
-        }  # fmt: skip
+        fact = {"event": draft.visit, "code": "'ED_REGISTRATION'", "time": at}
+        b.stanza.facts["emergency"] = {**_known_at(fact, at), "when": f"{at} is not null"}
     if table.name == draft.keys.subjects:
-        if born := _birth(b):
-            b.stanza.facts["birth"] = _known_at(
-                {"event": draft.visit, "code": "'MEDS_BIRTH'", "time": born}, born
-            )
+        _birth_fact(b, draft.visit)
         _persons(b, draft.visit, admitted)
         measurements.of_columns(b, admitted, admitted)
         _outcome(b)

@@ -238,10 +238,11 @@ def omr(rng: np.random.Generator, subjects: Subjects, visits: Visits, clinics: C
     )
 
 
-def microbiologyevents(
-    rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters, first_id: int
-) -> pl.DataFrame:
-    """Cultures on suspicion; a positive one has a row for each antibiotic tested."""
+def _cultures(
+    rng: np.random.Generator, visits: Visits, encounters: Encounters
+) -> tuple[Ints, Bools, Ints, Ints, Bools]:
+    """Cultures of blood and urine: each one's visit, whether it is of urine, when it was drawn and resulted, whether
+    something grew."""
     size = len(visits)
     fever = visits.axes_at(np.arange(size), visits.admit)[:, AXES.index("inflammation")]
     infected = np.array([s.infection for s in SYNDROMES])[visits.syndrome]
@@ -253,7 +254,14 @@ def microbiologyevents(
         encounters.arrival(visits)[rows] + minutes(rng, 150, 0.8, len(rows)), visits.discharge[rows]
     )
     grown = happens(rng, sigmoid(-2.6 + 0.6 * fever[rows] + 0.9 * infected[rows] + 0.5 * is_urine), len(rows))
-    resulted = drawn + minutes(rng, 73 * 60, 0.3, len(rows))
+    return rows, is_urine, drawn, drawn + minutes(rng, 73 * 60, 0.3, len(rows)), grown
+
+
+def microbiologyevents(
+    rng: np.random.Generator, subjects: Subjects, visits: Visits, encounters: Encounters, first_id: int
+) -> pl.DataFrame:
+    """Cultures on suspicion; a positive one has a row for each antibiotic tested."""
+    rows, is_urine, drawn, resulted, grown = _cultures(rng, visits, encounters)
     repeats = np.where(grown, len(ANTIBIOTICS), 1)
     of = np.repeat(np.arange(len(rows)), repeats)
     antibiotic = np.arange(len(of)) - np.repeat(np.cumsum(repeats) - repeats, repeats)

@@ -56,13 +56,7 @@ def prescriptions(
     ], axis=1)  # fmt: skip
     rows, column = np.nonzero(rng.random(logit.shape) < sigmoid(logit))
     count = len(rows)
-    length = visits.discharge[rows] - visits.admit[rows]
-    start = visits.admit[rows] + np.minimum(rng.exponential(8 * HOUR, count), 0.9 * length).astype(np.int64)
-    start = (start // HOUR + 1) * HOUR
-    start = np.where(encounters.between(rows, start), encounters.second_start[rows], start)
-    start = np.minimum(start, visits.discharge[rows])
-    stop = np.minimum(start + ((1 + rng.exponential(3, count)) * DAY).astype(np.int64) // HOUR * HOUR,
-                      visits.discharge[rows])  # fmt: skip
+    start, stop = _order_times(rng, visits, encounters, rows)
     catalogue = pl.DataFrame(
         [(d.name, d.code, d.dose, d.unit, d.route) for d in DRUGS],
         schema=["drug", "formulary_drug_cd", "dose_val_rx", "dose_unit_rx", "route"],
@@ -90,6 +84,21 @@ def prescriptions(
         "route": catalogue["route"],
     })  # fmt: skip
     return frame.sort("subject_id", "starttime", "drug", maintain_order=True)
+
+
+def _order_times(
+    rng: np.random.Generator, visits: Visits, encounters: Encounters, rows: Ints
+) -> tuple[Ints, Ints]:
+    """Start and stop of drug orders of the visits ``rows``, on the hour."""
+    end, length = visits.discharge[rows], visits.discharge[rows] - visits.admit[rows]
+    start = visits.admit[rows] + np.minimum(rng.exponential(8 * HOUR, len(rows)), 0.9 * length).astype(
+        np.int64
+    )
+    start = (start // HOUR + 1) * HOUR
+    start = np.where(encounters.between(rows, start), encounters.second_start[rows], start)
+    start = np.minimum(start, end)
+    days = 1 + rng.exponential(3, len(rows))
+    return start, np.minimum(start + (days * DAY).astype(np.int64) // HOUR * HOUR, end)
 
 
 def _intensive(rng: np.random.Generator, visits: Visits, axis: Axis, threshold: float) -> Bools:
