@@ -1,6 +1,5 @@
 """The service that all endpoints of one worker process share: versions, log, patients, metrics."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from pydantic import TypeAdapter
 from data_pipeline.notes.analysis import RULES_VERSION, NoteAnalysis, analyze
 from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from data_pipeline.notes.deidentification import pseudonym_secret
-from mediscale.core.errors import BusyError, MediscaleError, NotFoundError, failure_location
+from mediscale.core.errors import BusyError, MediscaleError, NotFoundError
 from mediscale.core.settings import Settings
 from mediscale.inference import language_spec
 from serving import schemas
@@ -26,6 +25,7 @@ from serving.metrics.night_gauges import NightGauges
 from serving.metrics.performance_gauges import PerformanceGauges
 from serving.metrics.prometheus_metrics import Metrics
 from serving.pools import Pool
+from serving.problems import WHAT_FAILED, Problems
 from serving.requests.fhir_bundle import Bundle
 from serving.requests.request import Patient, Values, parse
 from serving.risk.challengers import Computed
@@ -42,8 +42,6 @@ Clock = Callable[[], datetime]
 A = TypeVar("A")
 R = TypeVar("R")
 
-log = logging.getLogger("mediscale.serving")
-
 _ANSWER = TypeAdapter(Answer)
 NOTE_THREADS, NOTES = 1, 16
 """Notes are read one after another in the note process; more than these at a time are answered 503."""
@@ -51,24 +49,6 @@ RECORD_THREADS, RECORDS = 4, 64
 """The same for patients of the lake, whose records are waited for."""
 LARGE_BODY_BYTES = 2**15
 """A body from here on is parsed in the note process: only a note makes one so large."""
-
-_FAILED = {
-    "files": "The files of the served versions can't be read; they are served from memory.",
-    "log": "The prediction log can't be written, so no prediction can be answered.",
-    "history": "The promotion history can't be read; what was served before is served.",
-    "flush": "The lake does not take the prediction log; it is kept on this machine and tried again.",
-    "certificate": "The server's certificate can't be checked.",
-    "keys": "The file of API keys can't be read; no API key is accepted.",
-    "clock": "The clock of the identity provider can't be compared.",
-    "language": "The files or the engine of the language version can't be checked.",
-    "language history": "The promotion history of the language model can't be read; what was served is served.",
-    "refusals": "Which versions other servers refuse can't be exchanged through the lake.",
-    "language refusals": "Whether other servers refuse the language version can't be exchanged through the lake.",
-    "documents": "The index of documents can't be opened; what was open answers.",
-    "performance": "How good the answers were can't be read from the lake; the numbers in /metrics stay as they are.",
-    "nights": "How the nights ended can't be read from the lake; the numbers in /metrics stay as they are.",
-    "left behind": "The lake does not take what earlier servers logged; it is kept on this machine.",
-}
 
 
 class Service:
@@ -88,7 +68,7 @@ class Service:
         self.clock = clock
         self.predictors = predictors
         self.log = prediction_log
-        self.metrics = Metrics(background=tuple(_FAILED))
+        self.metrics = Metrics(background=tuple(WHAT_FAILED))
         self.access = Access(settings, listening, self.metrics)
         self._validity: tuple[datetime, datetime] | None = None
         """Of the certificate that the listener was opened with."""
@@ -108,7 +88,7 @@ class Service:
         self._performance = PerformanceGauges(settings, predictors.dataset, self.metrics)
         self._questions = PerformanceGauges(settings, languages.dataset, self.metrics)
         self._nights = NightGauges(settings, predictors.dataset, self.metrics)
-        self._problems: dict[str, str] = {}
+        self._problems = Problems(self.metrics.failures)
         self.language = LanguageService(
             settings, languages, language_log, clock, self._deidentifier, self.metrics
         )
@@ -191,9 +171,9 @@ class Service:
         try:
             await self.log.append(rows, requester)
         except MediscaleError as error:
-            self._note("log", error)
+            self._problems.note("log", error)
             raise
-        self._problems.pop("log", None)
+        self._problems.end("log")
 
     async def read(self, reading: Callable[[], R]) -> R:
         """What a reader of long bodies returns, beside the requests of others.
@@ -246,7 +226,7 @@ class Service:
             *refused.values(),
             *beside,
             *of_language,
-            *self._problems.values(),
+            *self._problems.sentences,
             *self._nights.warnings,
         ]
         answers = models and "log" not in self._problems and not self.draining
@@ -265,11 +245,11 @@ class Service:
 
     def check_files(self) -> None:
         """Whether the files of what is served are still those that were promoted: a restart reads them again."""
-        self._attempt("files", self.predictors.check_files)
+        self._problems.attempt("files", self.predictors.check_files)
 
     def check_language(self) -> None:
         """Checks the files of the language version, and whether its engine still answers as it did in training."""
-        self._attempt("language", self.language.languages.check)
+        self._problems.attempt("language", self.language.languages.check)
 
     def close(self) -> None:
         """Ends the threads and closes the logs, after the last answer."""
@@ -283,22 +263,22 @@ class Service:
 
     def check_log(self) -> None:
         """Whether an answer could be logged now, so that a log that was repaired is noticed without a request."""
-        self._attempt("log", partial(_run_all, [log.check for log in self._logs]))
+        self._problems.attempt("log", partial(_run_all, [log.check for log in self._logs]))
 
     def check_keys(self) -> None:
         """Follows the file of API keys, so that what was revoked is refused from now on; and the clock of tokens."""
-        self._attempt("keys", self.access.refresh)
-        self._attempt("clock", self.access.check_clock)
+        self._problems.attempt("keys", self.access.refresh)
+        self._problems.attempt("clock", self.access.check_clock)
 
     def check_certificate(self) -> None:
         """Whether clients can believe the certificate, which expires while a server runs."""
         if self._validity is not None:
-            self._attempt("certificate", partial(certificates.check, *self._validity, self.clock()))
+            self._problems.attempt("certificate", partial(certificates.check, *self._validity, self.clock()))
 
     def follow(self) -> None:
         """Looks at the promotion history once."""
-        self._attempt("history", self.predictors.refresh)
-        self._attempt("refusals", self.predictors.share_refusals)
+        self._problems.attempt("history", self.predictors.refresh)
+        self._problems.attempt("refusals", self.predictors.share_refusals)
         for task, version in self.predictors.current.items():
             self._show(task, version)
             self.metrics.points_score.labels(task).set(version.is_points_score)
@@ -312,16 +292,16 @@ class Service:
 
     def follow_language(self) -> None:
         """Follows the index and the language version in a round of its own: to load a version may take a minute."""
-        self._attempt("documents", self.language.documents.refresh)
-        self._attempt("language history", self.language.languages.refresh)
-        self._attempt("language refusals", self.language.languages.share_refusals)
+        self._problems.attempt("documents", self.language.documents.refresh)
+        self._problems.attempt("language history", self.language.languages.refresh)
+        self._problems.attempt("language refusals", self.language.languages.share_refusals)
         if version := self.language.languages.current:
             self._show(language_spec.TASK, version)
 
     def follow_lake(self) -> None:
         """Shows what nights have left in the lake: how they ended, and how good the served versions' answers were."""
-        self._attempt("nights", self._nights.refresh)
-        self._attempt("performance", self._show_performance)
+        self._problems.attempt("nights", self._nights.refresh)
+        self._problems.attempt("performance", self._show_performance)
 
     def _show_performance(self) -> None:
         self._performance.refresh(
@@ -337,39 +317,19 @@ class Service:
 
     def flush(self) -> None:
         """Moves what is logged to the lake."""
-        self._attempt("flush", self._flush)
+        self._problems.attempt("flush", self._flush)
 
     def flush_orphaned_logs(self) -> None:
         """Moves what killed workers of this home logged to the lake."""
         datasets = {each.dataset for each in self._logs}
         of_each = [partial(flush_orphaned_logs, self.settings, dataset) for dataset in sorted(datasets)]
-        self._attempt("left behind", partial(_run_all, of_each))
+        self._problems.attempt("left behind", partial(_run_all, of_each))
 
     def _flush(self) -> None:
         try:
             _run_all([log.flush for log in self._logs])
         finally:
             self.metrics.backlog.set(sum(log.backlog for log in self._logs))
-
-    def _attempt(self, work: str, do: Callable[[], object]) -> None:
-        """Background work: a failure is kept for /health until a later round succeeds."""
-        try:
-            do()
-        except Exception as error:
-            self._note(work, error)
-        else:
-            self._problems.pop(work, None)
-
-    def _note(self, work: str, error: Exception) -> None:
-        self.metrics.failures.labels(work).inc()
-        text = (
-            str(error)
-            if isinstance(error, MediscaleError)
-            else f"{_FAILED[work]} ({failure_location(error)})"
-        )
-        if self._problems.get(work) != text:
-            log.warning("%s", text)
-        self._problems[work] = text
 
 
 def _run_all(work: Sequence[Callable[[], object]]) -> None:
