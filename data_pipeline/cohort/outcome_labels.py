@@ -98,9 +98,9 @@ def _declared(stay: Stay, ended: BitemporalTime, outcome: DeclaredOutcome) -> La
     if declared is None:
         return None
     category = outcome.positive if declared.happened else outcome.negative
-    certain = max(ended.available, declared.known.available)
+    certain = max(ended.available, declared.recorded.available)
     return Label(
-        category.name, declared.happened, declared.known.time if declared.happened else None, certain
+        category.name, declared.happened, declared.recorded.time if declared.happened else None, certain
     )
 
 

@@ -45,7 +45,7 @@ class DeclaredOutcome:
     """What a source's own column says of an outcome, and when that was known."""
 
     happened: bool
-    known: BitemporalTime
+    recorded: BitemporalTime
 
 
 @dataclass(frozen=True)

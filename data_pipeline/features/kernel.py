@@ -130,12 +130,12 @@ def _rows(events: pa.Table, task: TaskName) -> tuple[Rows, Ints]:
     read = standing & (rows.kind != kinds.NOTHING) & ~(np.isnan(value) & (rows.kind < len(CONCEPTS)))
     chosen, chosen_ids = [rows.where(read)], [ids[read]]
     for own in kinds.own_codes(task):
-        mine = standing & map_codes(events["code"], own.matches, np.bool_)
+        matching = standing & map_codes(events["code"], own.matches, np.bool_)
         if own.numeric:
-            mine &= ~np.isnan(value)
-        if mine.any():
-            chosen.append(replace(rows, kind=np.full(len(ids), own.kind, np.uint8)).where(mine))
-            chosen_ids.append(ids[mine])
+            matching &= ~np.isnan(value)
+        if matching.any():
+            chosen.append(replace(rows, kind=np.full(len(ids), own.kind, np.uint8)).where(matching))
+            chosen_ids.append(ids[matching])
     return Rows.concatenated(chosen), np.concatenate(chosen_ids)
 
 

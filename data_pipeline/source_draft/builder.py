@@ -75,7 +75,7 @@ class Draft:
     database: "duckdb.DuckDBPyConnection"
     tables: Sequence[Table]
     keys: Keys
-    known: Shipped
+    shipped: Shipped
     patient: str
     """The column of the patient's number, as all stanzas name it."""
     visit: str

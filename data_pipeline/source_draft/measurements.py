@@ -76,7 +76,7 @@ def _map(b: Builder, item: Column, numbers: Sequence[Column], unit: Column | Non
         items.find_dictionary(b.draft.database, b.draft.tables, b.table, item.header),
         "patients" if b.patient else "visits",
     )
-    mapped, doubts = items.map_items(b.draft.database, use, b.draft.known)
+    mapped, doubts = items.map_items(b.draft.database, use, b.draft.shipped)
     for one in mapped:
         b.draft.mapped.setdefault(one.concept, []).append(one)
     named = ", ".join(c.header for c in numbers)
@@ -155,7 +155,7 @@ def of_columns(b: Builder, time: str, available: str) -> bool:
     mapped: list[ItemMapping] = []
     for header, concepts in _called(b).items():
         use = ItemUse(b.table, header, b.number(b.table.columns[header]), None, b.patient or b.visit)
-        one = items.map_column(b.draft.database, use, b.name(header), concepts, b.draft.known)
+        one = items.map_column(b.draft.database, use, b.name(header), concepts, b.draft.shipped)
         if one is None:
             b.stanza.sentinels.pop(b.name(header), None)
             b.stanza.comments.append(f"{header} is called like a concept, and its values are none of it")

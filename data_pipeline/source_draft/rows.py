@@ -182,7 +182,7 @@ def _infusions(b: Builder) -> bool:
 
 def _treatments(b: Builder, use: ItemUse) -> None:
     """Adds the items of each treatment group, by the labels of the dictionary."""
-    patterns = dict(b.draft.known.drugs)
+    patterns = dict(b.draft.shipped.drugs)
     for group, pattern in names()["treatments"].items():
         patterns[group] = f"{patterns[group]}|{pattern}" if group in patterns else pattern
     for group, of_group in items.treatments_called(b.draft.database, use, patterns):

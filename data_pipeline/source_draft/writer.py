@@ -165,7 +165,7 @@ def _treatments(draft: Draft) -> list[str]:
     groups: dict[str, dict[str, Any]] = {}
     for group in TREATMENTS:
         items = sorted(draft.treatments.get(group, ()))
-        drugs = draft.known.drugs.get(group, "") if draft.uses_drugs else ""
+        drugs = draft.shipped.drugs.get(group, "") if draft.uses_drugs else ""
         if items or drugs:
             groups[group] = ({"items": items} if items else {}) | ({"drugs": drugs} if drugs else {})
     if not groups:

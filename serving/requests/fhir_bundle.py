@@ -140,7 +140,7 @@ def _events(facts: Sequence[Fact]) -> pa.Table:
         "time": [fact.time for fact in facts],
         "code": [fact.code for fact in facts],
         "numeric_value": [fact.value for fact in facts],
-        "available_time": [fact.known for fact in facts],
+        "available_time": [fact.available for fact in facts],
         "visit_id": [fact.visit for fact in facts],
         "event_id": list(range(len(facts))),
         "retracted": [False] * len(facts),

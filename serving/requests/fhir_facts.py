@@ -42,7 +42,7 @@ class Fact:
 
     code: str
     time: datetime
-    known: datetime
+    available: datetime
     value: float | None = None
     visit: int | None = None
 
