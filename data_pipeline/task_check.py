@@ -19,6 +19,7 @@ from data_pipeline.features import kernel
 from data_pipeline.ingest.source import Source
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
+from mediscale.core.task_features import code_pattern
 from mediscale.core.tasks import Task
 from mediscale.storage import lake
 
@@ -75,6 +76,8 @@ class TaskCheck:
     """Where predictions come every few hours."""
     features: tuple[FeatureCheck, ...] = ()
     suspicious_above: float = 1.0
+    without_events: tuple[str, ...] = ()
+    """Codes of who is left out (exclusions, destinations) that no event has: perhaps another spelling is meant."""
 
     @property
     def filled(self) -> int:
@@ -133,7 +136,18 @@ def check(source: Source, absent: Sequence[str], events: pa.Table, task: Task) -
         by_hour=tuple(_by_hour(cohort, outcome)) if task.prediction_time.every_hours else (),
         features=tuple(_features(names, values, outcome)),
         suspicious_above=task.policy.suspicious_above,
+        without_events=tuple(_without_events(task, events)),
     )
+
+
+def _without_events(task: Task, events: pa.Table) -> Iterator[str]:
+    there = pc.unique(events["code"]).to_pylist()
+    left_out = dict.fromkeys(code for exclusion in task.at_risk.excluded for code in exclusion.codes)
+    left_out |= dict.fromkeys(f"HOSPITAL_DISCHARGE//{one}" for one in task.at_risk.excluded_destinations)
+    for code in left_out:
+        pattern = code_pattern(code)
+        if not any(pattern.fullmatch(one) for one in there):
+            yield code
 
 
 def _by_hour(cohort: pa.Table, outcome: Bools) -> Iterator[HourCheck]:

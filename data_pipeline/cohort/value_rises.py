@@ -30,5 +30,7 @@ def risen(time: Ints, value: Floats, outcome: ValueRise) -> Bools:
     for rise in outcome.rises:
         earlier = (age > 0) & (age <= rise.within_hours * HOUR)
         lowest = np.min(np.where(earlier, value[None, :], np.inf), axis=1, initial=np.inf)
+        if rise.times is not None:  # so many times nothing is nothing
+            lowest[lowest <= 0] = np.inf
         above |= value >= (lowest + rise.by if rise.by is not None else lowest * rise.times) - _ROUNDING
     return above

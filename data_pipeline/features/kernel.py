@@ -67,11 +67,7 @@ def names(task: TaskName) -> tuple[str, ...]:
     return (
         *_DEMOGRAPHICS,
         *(name for name in _UTILIZATION if name not in between_visits),
-        *declared.course,
-        *(f"{concept}_{stat}_{window}" for concept, stat, window in declared.measurements),
-        *(f"{name}_{stat}_{window}" for name, _, stat, window in declared.numbers),
-        *(f"treatment_{group}_{window}" for group, window in declared.treated),
-        *(f"{name}_{window}" for name, _, window in declared.occurrences),
+        *declared.names,
         *_COMORBIDITY,
     )
 

@@ -224,6 +224,8 @@ def _task(task: "TaskCheck", one_in: int = 1) -> list[str]:
         f"{count_of(with_outcome, task.patients)} of {count(task.patients)} patients; {task.filled} of "
         f"{len(task.features)} features have a value in at least 10 %"
     )
+    if task.without_events:
+        lines.append(f"  left out are these, which no event has: {_listed(task.without_events)}")
     lines += [
         f"  ALARM {name} alone has AUROC {auroc:.3f}: does it tell of the outcome itself?"
         for name, auroc in task.suspicious.items()

@@ -87,8 +87,9 @@ def extended(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     shared file has are passed over: the grammar refuses them where they stand.
     """
     listed = content.get("extends")
-    names = listed if isinstance(listed, list) else []
-    files = [shared(folder, name) for name in names if (folder / f"{name}.yaml").exists()]
+    there = {path.stem for path in folder.glob("*.yaml")}
+    names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    files = [shared(folder, name) for name in names if name in there]
     whole = dict(content)
     for part in dict.fromkeys(part for file in files for part in file):
         stated = content.get(part, {})

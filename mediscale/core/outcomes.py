@@ -11,18 +11,21 @@ from mediscale.core.refs import Frozen
 OUTCOME = "OUTCOME"
 """The head of the codes of a source's declared outcomes: no feature reads them."""
 
+Words = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")]
+"""A line for people: something stands in it, and nothing that is no character."""
+
 
 class FlowStep(Frozen):
     """One line of the cohort's flow diagram: a step that stays pass, or an outcome that they have."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    words: str = Field(min_length=1)
+    words: Words
 
 
 class _Declared(Frozen):
     """What every outcome declares."""
 
-    sentence: str = Field(min_length=1)
+    sentence: Words
     labelled: FlowStep
     """The flow's last step: those whose outcome is known."""
     positive: FlowStep
@@ -51,6 +54,10 @@ class DeathInIcu(_Declared):
     """Left intensive care alive, and died in hospital."""
 
 
+InpatientAdmission = Literal["EMERGENCY", "URGENT", "ELECTIVE", "OTHER"]
+"""How silver codes an admission (``HOSPITAL_ADMISSION//…``) that begins a stay: births and observations don't."""
+
+
 class Readmission(_Declared):
     """The outcome is that the next inpatient stay begins soon after discharge and is unplanned.
 
@@ -63,8 +70,8 @@ class Readmission(_Declared):
     others = ("planned_return", "competing_event")
     within_days: int = Field(ge=1)
     """Follow-up after discharge."""
-    unplanned_admissions: tuple[str, ...] = Field(min_length=1)
-    """Kinds of admission that count, as silver codes them: ``EMERGENCY``."""
+    unplanned_admissions: tuple[InpatientAdmission, ...] = Field(min_length=1)
+    """Kinds of admission that count."""
     planned_return: FlowStep
     competing_event: FlowStep
 
@@ -76,7 +83,7 @@ class DeclaredOutcome(_Declared):
     """
 
     event: Literal["declared"]
-    code: str = Field(pattern=rf"^{OUTCOME}//.+")
+    code: str = Field(pattern=rf"^{OUTCOME}//[^*]+$")
 
 
 class LongStay(_Declared):
@@ -133,11 +140,27 @@ class ValueRise(_Declared):
 
     @model_validator(mode="after")
     def _concept_exists(self) -> Self:
-        concepts = [concept.name for concept in CONCEPTS]
+        concepts = {concept.name: concept for concept in CONCEPTS}
         if self.concept not in concepts:
             raise ValueError(
                 f"mediscale/core/concepts.py has no concept {self.concept}; {suggestion(self.concept, concepts)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rises_can_happen(self) -> Self:
+        concept = next(concept for concept in CONCEPTS if concept.name == self.concept)
+        for rise in self.rises:
+            if rise.times is not None and concept.low <= 0:
+                raise ValueError(
+                    f"{self.concept} may be {concept.low:g} {concept.unit}, of which times says nothing; give by"
+                )
+            least = concept.low + rise.by if rise.by is not None else concept.low * (rise.times or 1)
+            if least > concept.high:
+                raise ValueError(
+                    f"a rise of {self.concept} that ends above {concept.high:g} {concept.unit}, where values are no "
+                    "longer plausible, can't happen"
+                )
         return self
 
 

@@ -96,15 +96,35 @@ class FileLimits(Frozen):
     """Of the slowest of the answers that were timed."""
 
 
+_PERFECT_SLOPE, _PERFECT_INTERCEPT = 1.0, 0.0
+"""Of a model whose risks are right."""
+
+
+def _check_range(name: str, bounds: tuple[float, float], perfect: float) -> None:
+    """Refuses a range of calibration that ends before it begins, or that a model whose risks are right is not in."""
+    low, high = bounds
+    if low > high:
+        raise ValueError(f"{name} ends below its beginning")
+    if not low <= perfect <= high:
+        raise ValueError(f"{name} leaves out {perfect:g}, that of a model whose risks are right")
+
+
 class SilentPeriod(Frozen):
     """What a version must have shown while it answered in shadow, before it may serve in production."""
 
     min_outcomes: int = Field(ge=1)
     """Predictions of this version whose outcome has matured."""
     min_events: int = Field(ge=1)
-    auroc_low: float
+    auroc_low: float = Field(ge=0.5, lt=1)
     calibration_intercept: tuple[float, float]
     """Which the interval must reach."""
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.min_events >= self.min_outcomes:
+            raise ValueError("min_events is not below min_outcomes, of which events are a part")
+        _check_range("calibration_intercept", self.calibration_intercept, _PERFECT_INTERCEPT)
+        return self
 
 
 class Policy(Frozen):
@@ -162,8 +182,6 @@ class Policy(Frozen):
     def _bounds_leave_room(self) -> Self:
         if self.auroc_low >= self.suspicious_above:
             raise ValueError("auroc_low is not below suspicious_above, so every version would be refused")
-        for name in ("calibration_slope", "calibration_intercept"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} ends below its beginning")
+        _check_range("calibration_slope", self.calibration_slope, _PERFECT_SLOPE)
+        _check_range("calibration_intercept", self.calibration_intercept, _PERFECT_INTERCEPT)
         return self

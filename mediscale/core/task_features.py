@@ -75,19 +75,41 @@ class Treated(Frozen):
         return self
 
 
-Codes = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Annotated[str, Field(min_length=1)]]
-"""By the name of a feature, the code of its events, in which ``*`` stands for any characters."""
+_ICD = ("ICD9CM", "ICD10CM", "ICD9PCS", "ICD10PCS")
+_HEADS = frozenset({
+    *_ICD, OUTCOME, "LOINC", "TREATMENT", "HOSPITAL_ADMISSION", "HOSPITAL_DISCHARGE", "ICU_ADMISSION",
+    "ICU_DISCHARGE", "MEDS_BIRTH", "MEDS_DEATH", "GENDER", "RACE",
+})  # fmt: skip
+"""Vocabularies whose codes every source has in one spelling; all others are the sources' own."""
 
 
-def _no_outcome(codes: Codes) -> Codes:
-    concepts = {concept.name for concept in CONCEPTS}
-    for name, code in codes.items():
-        head = code.partition("*")[0]
-        if head.startswith(OUTCOME) or ("*" in code and OUTCOME.startswith(head)):
-            raise ValueError(
-                f"{name} could read the codes {OUTCOME}//…, which are outcomes; write a longer code"
-            )
-        if name in concepts:
+def _checked(code: str) -> str:
+    """A code as a task's file may name it: what silver never has would be read as an event that did not happen."""
+    head, slashes, rest = code.partition("//")
+    start = code.partition("*")[0].strip().upper()
+    if start.startswith(OUTCOME) or ("*" in code and OUTCOME.startswith(start)):
+        raise ValueError(f"{code} could read the codes {OUTCOME}//…, which are outcomes; write a longer code")
+    if code != code.strip():
+        raise ValueError(f"{code!r} has blanks around it; no event has such a code")
+    if head not in _HEADS and head.upper() in _HEADS:
+        raise ValueError(f"{code} would be no event's: write {head.upper()}{slashes}{rest}")
+    if head in _ICD and rest != rest.upper().replace(".", "").replace(" ", ""):
+        plain = rest.upper().replace(".", "").replace(" ", "")
+        raise ValueError(f"{code} would be no event's: ICD codes are without dots, {head}//{plain}")
+    if head == "TREATMENT" and "*" not in rest and rest not in TREATMENTS:
+        raise ValueError(f"there is no treatment group {rest}; {suggestion(rest, TREATMENTS)}")
+    return code
+
+
+EventCode = Annotated[str, Field(min_length=1), AfterValidator(_checked)]
+"""A code of events, in which ``*`` stands for any characters; none of an outcome."""
+Codes = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], EventCode]
+"""By the name of a feature, the code of its events."""
+
+
+def _no_concepts(codes: Codes) -> Codes:
+    for name in codes:
+        if name in {concept.name for concept in CONCEPTS}:
             raise ValueError(f"{name} is a concept of mediscale/core/concepts.py; list it under measured")
     return codes
 
@@ -100,7 +122,7 @@ def code_pattern(code: str) -> re.Pattern[str]:
 class Coded(Frozen):
     """Features ``<name>_<statistic>_<window>`` of numbers under codes that are no concepts, of one source maybe."""
 
-    codes: Annotated[Codes, AfterValidator(_no_outcome)] = Field(min_length=1)
+    codes: Annotated[Codes, AfterValidator(_no_concepts)] = Field(min_length=1)
     window: Window
     statistics: tuple[Statistic, ...] = Field(min_length=1)
 
@@ -108,7 +130,7 @@ class Coded(Frozen):
 class Occurred(Frozen):
     """Features ``<name>_<window>``: 1 where an event of the code was in the window, else 0."""
 
-    codes: Annotated[Codes, AfterValidator(_no_outcome)] = Field(min_length=1)
+    codes: Annotated[Codes, AfterValidator(_no_concepts)] = Field(min_length=1)
     window: Window
 
 
@@ -153,6 +175,17 @@ class Features(Frozen):
             (name, code, block.window) for block in self.occurred for name, code in block.codes.items()
         )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the features, in order."""
+        return (
+            *self.course,
+            *(f"{concept}_{statistic}_{window}" for concept, statistic, window in self.measurements),
+            *(f"{name}_{statistic}_{window}" for name, _, statistic, window in self.numbers),
+            *(f"treatment_{group}_{window}" for group, window in self.treated),
+            *(f"{name}_{window}" for name, _, window in self.occurrences),
+        )
+
     @model_validator(mode="after")
     def _usable(self) -> Self:
         if not self.measured and not self.coded:
@@ -171,6 +204,8 @@ class Features(Frozen):
             ):
                 words = (twice,) if isinstance(twice, str) else twice
                 raise ValueError(f"{' '.join(words)} is declared twice")
+        if same := sorted({name for name in self.names if self.names.count(name) > 1}):
+            raise ValueError(f"two features are called {', '.join(same)}; name the codes otherwise")
         newest = {concept for concept, statistic, _ in self.measurements if statistic == "last"}
         if without := sorted({concept for concept, _, _ in self.measurements} - newest):
             raise ValueError(

@@ -14,8 +14,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from mediscale.core import declaration_errors, declaration_files, task_names, yaml_text
+from mediscale.core import bedside_rules, declaration_errors, declaration_files, task_names, yaml_text
 from mediscale.core.annotations import Declaration
+from mediscale.core.bedside_rules import BedsideRule
 from mediscale.core.concepts import Provides
 from mediscale.core.errors import UsageError
 from mediscale.core.outcomes import (
@@ -27,10 +28,11 @@ from mediscale.core.outcomes import (
     Outcome,
     Readmission,
     ValueRise,
+    Words,
 )
 from mediscale.core.policy import Policy
 from mediscale.core.refs import Frozen
-from mediscale.core.task_features import Features
+from mediscale.core.task_features import EventCode, Features
 from mediscale.core.task_times import MayBeAsked, PredictionTime
 
 ADULT_YEARS = 18
@@ -62,8 +64,8 @@ Unit = Literal["stay", "encounter"]
 class Exclusion(FlowStep):
     """An exclusion: who is not at risk once one of some events is known; ``words`` say who is left."""
 
-    codes: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
-    """Of these events; ``*`` stands for any characters."""
+    codes: tuple[EventCode, ...] = Field(min_length=1)
+    """Of these events."""
     window: Literal["stay", "record"]
     """Where they count: of this stay, or of the whole record."""
 
@@ -71,8 +73,8 @@ class Exclusion(FlowStep):
 class AtRisk(Frozen):
     """Who is at risk at the prediction time; that the patient is alive and still there is required of every task."""
 
-    words: str = Field(min_length=1)
-    excluded_destinations: tuple[str, ...] = ()
+    words: Words
+    excluded_destinations: tuple[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], ...] = ()
     """Discharges after which the outcome can't happen, as silver codes them: ``HOSPICE``."""
     excluded: tuple[Exclusion, ...] = ()
     """Each a step of the flow."""
@@ -81,11 +83,11 @@ class AtRisk(Frozen):
 class IntendedUse(Frozen):
     """What a model of the task is for, written by people for the model card."""
 
-    purpose: str = Field(min_length=1)
-    users: str = Field(min_length=1)
+    purpose: Words
+    users: Words
     role: Literal["informs", "augments", "replaces"]
     """What it does to clinical management."""
-    cautioned: tuple[str, ...] = Field(min_length=1)
+    cautioned: tuple[Words, ...] = Field(min_length=1)
     """Sentences: tasks, situations and patients that it is not for."""
 
 
@@ -106,7 +108,7 @@ class Task(Frozen):
     extends: SharedFiles = Field((), exclude=True)
     """Files of features and floors in ``shared/``, by name; of two with an entry the later one counts. Empty once they
     are taken: a task is its content, wherever that is written."""
-    title: str = Field(min_length=1)
+    title: Words
     intended_use: IntendedUse
     unit: Unit = "stay"
     """What is predicted for: a stay with its transfers merged, by the patient's whole record; or each visit by itself,
@@ -118,8 +120,8 @@ class Task(Frozen):
     at_risk: AtRisk
     outcome: Outcome
     features: Features
-    bedside_rule: str
-    """Name of the rule in ``training/evaluation/baselines.py`` that a model is compared with."""
+    bedside_rule: BedsideRule
+    """The published score that a model is compared with."""
     policy: Policy
 
     @property
@@ -187,6 +189,16 @@ class Task(Frozen):
                 if is_declared
                 else "policy.alert_burden.lead_time_hours_low may be null for a declared outcome only, of which no "
                 "time is known; give a number of hours"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_its_rule_reads(self) -> Self:
+        read = bedside_rules.READ[self.bedside_rule]
+        if lacking := [name for name in read if name not in self.features.names]:
+            raise ValueError(
+                f"the bedside_rule {self.bedside_rule} reads {', '.join(lacking)}, which the features lack; add these, "
+                "or name another rule"
             )
         return self
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from data_pipeline.features import kernel
 from mediscale.core import tasks
+from mediscale.core.bedside_rules import READ, BedsideRule
 from mediscale.core.errors import UsageError
 from mediscale.core.tasks import TaskName
 from training.statistics.metrics import Floats
@@ -52,14 +53,9 @@ def rule_of(task: TaskName) -> Rule:
     """The bedside rule of a task.
 
     Raises:
-        UsageError: there is no such rule, or the task lacks a feature that it reads.
+        UsageError: the task lacks a feature that it reads.
     """
     name = tasks.load(task).bedside_rule
-    if name not in RULES:
-        raise UsageError(
-            f"The task file {task}.yaml names the bedside_rule {name!r}, which training/evaluation/baselines.py does "
-            f"not have; choose one of {', '.join(RULES)}."
-        )
     if lacking := [feature for feature in RULES[name].reads if feature not in kernel.names(task)]:
         raise UsageError(
             f"The bedside rule {name} of the task file {task}.yaml reads {', '.join(lacking)}, which the task does not "
@@ -112,36 +108,32 @@ def _creatinine_ratio(rows: _Named) -> Floats:
     return rows.or_normal("creatinine_last_stay", 1) / rows.or_normal("creatinine_min_stay", 1)
 
 
-RULES = {
+RULES: dict[BedsideRule, Rule] = {
     "news2": Rule(
         "NEWS2",
         "Royal College of Physicians 2017; newest values of 24 h, SpO2 scale 1, GCS below 15 as not alert, "
         "FiO2 above 21 % as oxygen given",
-        (
-            "gcs_eye_last_24h", "gcs_verbal_last_24h", "gcs_motor_last_24h", "respiratory_rate_last_24h",
-            "oxygen_saturation_last_24h", "systolic_blood_pressure_last_24h", "heart_rate_last_24h",
-            "temperature_last_24h", "fio2_last_24h",
-        ),
+        READ["news2"],
         _news2,
     ),
     "lace": Rule(
         "LACE",
         "van Walraven et al. 2010, doi:10.1503/cmaj.091117; all visits of the year before in place of emergency visits "
         "of six months, the Charlson score of this project's features",
-        ("hours_since_admission", "emergency_admission", "charlson_score", "prior_visits_365d"),
+        (*READ["lace"], "emergency_admission", "charlson_score", "prior_visits_365d"),
         _lace,
     ),
     "creatinine_ratio": Rule(
         "creatinine over its lowest",
         "the newest creatinine over the lowest of the stay, as in KDIGO 2012 (doi:10.1038/kisup.2012.1); 1 where none "
         "was measured",
-        ("creatinine_last_stay", "creatinine_min_stay"),
+        READ["creatinine_ratio"],
         _creatinine_ratio,
     ),
     "prior_admissions": Rule(
         "prior admissions",
         "inpatient stays in the year before, as the source counts them: what a discharge planner asks first",
-        ("prior_inpatient_stays_last_stay",),
+        READ["prior_admissions"],
         _prior_admissions,
     ),
 }  # fmt: skip

@@ -180,9 +180,9 @@ ENCOUNTER = yaml.safe_load((task_names.FOLDER / "optional" / "encounter_readmiss
 @pytest.mark.parametrize(
     ("codes", "sentence"),
     [
-        ({"x": "OUTCOME//readmitted_within_30_days"}, "x could read the codes OUTCOME//"),
-        ({"x": "*"}, "x could read the codes OUTCOME//"),
-        ({"x": "OUT*"}, "x could read the codes OUTCOME//"),
+        ({"x": "OUTCOME//readmitted_within_30_days"}, "x: .* could read the codes OUTCOME//"),
+        ({"x": "*"}, "x: .* could read the codes OUTCOME//"),
+        ({"x": "OUT*"}, "x: .* could read the codes OUTCOME//"),
         ({"lactate": "LAB//1"}, "lactate is a concept"),
         ({"X": "LAB//1"}, "string should match pattern"),
         ({"prior_emergency_visits": "LAB//1"}, "prior_emergency_visits has two codes"),
