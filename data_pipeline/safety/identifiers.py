@@ -3,6 +3,7 @@
 from functools import cache
 
 from data_pipeline.clinical_text import name_lexicon
+from data_pipeline.notes.deidentification.indexed_text import IndexedText
 from data_pipeline.notes.deidentification.name_detection import NameDetector
 from data_pipeline.notes.deidentification.phi_patterns import PhiSpan, find_patterns
 from data_pipeline.safety.layer import CheckedText
@@ -23,12 +24,12 @@ _ADVICE = "Leave out what identifies a person; it is not needed for an answer."
 
 def check(checked: CheckedText) -> LayerFinding:
     """Dates, numbers and addresses by which somebody may be recognised."""
-    return _layer(NAME, checked, find_patterns(checked.text.folded.text))
+    return _layer(NAME, checked, find_patterns(IndexedText(checked.text.folded.text)))
 
 
 def check_names(checked: CheckedText) -> LayerFinding:
     """Names of people."""
-    return _layer(NAMES, checked, _detector().find([checked.text.folded.text], [[]])[0])
+    return _layer(NAMES, checked, _detector().find([IndexedText(checked.text.folded.text)], [[]])[0])
 
 
 def _layer(name: str, checked: CheckedText, spans: list[PhiSpan]) -> LayerFinding:

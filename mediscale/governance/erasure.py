@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from data_pipeline.documents import index_versions
 from data_pipeline.ingest import stream_record
 from data_pipeline.notes.deidentification import phi_patterns
+from data_pipeline.notes.deidentification.indexed_text import IndexedText
 from mediscale.core.errors import MediscaleError, NotFoundError, StorageError, UsageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
@@ -126,7 +127,7 @@ def check_reason(number: str, reason: str) -> None:
     """
     identifying = {"record", "phone", "email", "address", "url"}
     named = re.search(rf"(?<!\w){re.escape(number)}(?!\w)", reason)
-    if named or any(span.kind in identifying for span in phi_patterns.find_patterns(reason)):
+    if named or any(span.kind in identifying for span in phi_patterns.find_patterns(IndexedText(reason))):
         raise UsageError(
             "The reason holds the patient's number or another identifier, and stays in the signed history for ever; "
             "say why without it. Nothing was erased."

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from data_pipeline.clinical_text.name_lexicon import listed_words
 from data_pipeline.notes.deidentification.dates import Span
+from data_pipeline.notes.deidentification.indexed_text import IndexedPattern
 
 _STREETS = sorted(listed_words("streets"))
 _STREET = (
@@ -23,7 +24,7 @@ _STATES = (
     "Pennsylvania|Rhode Island|South Carolina|South Dakota|Tennessee|Texas|Utah|Vermont|Virginia|Washington"
     "|West Virginia|Wisconsin|Wyoming"
 )
-_CAPITAL = r"(?:[A-ZÀ-Þ][\w'’.-]{0,40}+|\d{1,3}(?:st|nd|rd|th))"
+_CAPITAL = r"(?:[A-ZÀ-ÖØ-Þ][\w'’.-]{0,40}+|\d{1,3}(?:st|nd|rd|th))"
 _TOWN = rf"{_CAPITAL}(?:[ -](?:{_CAPITAL}|on|upon|of|the|by)){{0,3}}"
 _ZIP = r"\d{5}(?:-\d{4})?"
 _UNIT = (
@@ -44,9 +45,9 @@ _FROM_A_TOWN = (
     rf"(?<!\w)(?:(?:PSC|CMR|Unit)\s+\d+,?\s+Box\s+\d+|[A-Z]{{2,5}}\s+{_CAPITAL}),?\s+(?:APO|FPO|DPO)"
     rf",?\s+A[AEP]\s+{_ZIP}(?!\d)",
     rf"(?<!\w){_TOWN},\s+(?:{_STATES}),?\s+{_ZIP}(?!\d)",
-    rf"(?<!\w)[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){{0,3}},[ ]+(?!MD|PA|MS|ND|DO)(?:{_STATES})(?!\w)",
+    rf"(?<!\w)[A-ZÀ-ÖØ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){{0,3}},[ ]+(?!MD|PA|MS|ND|DO)(?:{_STATES})(?!\w)",
     r"(?i:(?<=in )|(?<=of )|(?<=from )|(?<=to )|(?<=near )|(?<=, ))"
-    r"[A-ZÀ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){0,3},[ ]+(?:MD|PA|MS|ND)(?!\w)",
+    r"[A-ZÀ-ÖØ-Þ][a-zà-ÿ]\w*(?:[ -][A-Z][a-z]\w*){0,3},[ ]+(?:MD|PA|MS|ND)(?!\w)",
     rf"(?<!\w)(?:{_STATES}),?\s+{_ZIP}(?!\d)",
 )
 _STREET_IN_FULL = (
@@ -65,7 +66,7 @@ _ABROAD = tuple(
     for hint, pattern in (
         (  # Hauptstraße 12, 10115 Berlin
             rf"(?:{_KINDS})[ \t]+\d",
-            rf"(?<!\w)(?:{_CAPITAL}[ -]){{0,2}}[A-ZÀ-Þ][\wß'-]{{0,30}}(?:{_KINDS})[ \t]+\d{{1,4}}[ \t]?[a-z]?(?!\w)"
+            rf"(?<!\w)(?:{_CAPITAL}[ -]){{0,2}}[A-ZÀ-ÖØ-Þ][\wß'-]{{0,30}}(?:{_KINDS})[ \t]+\d{{1,4}}[ \t]?[a-z]?(?!\w)"
             rf"{_NUMBER_AND_PLACE}",
         ),
         (  # Calle Mayor 5, 28013 Madrid
@@ -123,15 +124,15 @@ _COORDINATES = (
     r"-?\d{1,3}\.\d{3,}(?:[ \t]*°?[ \t]*[EW]\b)?"
 )
 """A place on the map, by latitude and longitude."""
-ADDRESS = re.compile(
-    rf"(?=\d)(?:{'|'.join(_FROM_A_HOUSE)})"
+ADDRESS = IndexedPattern(
+    rf"(?:{'|'.join(_FROM_A_HOUSE)})"
     rf"|(?<!\w)[pP](?i:\.?\s?o\.? box)\s+\d+{_REST}"
-    rf"|(?=[-\d]){_COORDINATES}"
-    rf"|(?=[A-ZÀ-Þ])(?:{'|'.join([*_FROM_A_TOWN, _POSTCODE, *_NO_NUMBER, _SCHOOL, _HOSPITAL])})"
+    rf"|{_COORDINATES}"
+    rf"|(?:{'|'.join([*_FROM_A_TOWN, _POSTCODE, *_NO_NUMBER, _SCHOOL, _HOSPITAL])})"
     r"|(?<!\w)[zZ](?i:ip(?: ?code)?[:\s]+)(?P<zip>\d{5}(?:-\d{4})?)"
 )
-LIVES = re.compile(
+LIVES = IndexedPattern(
     r"\b(?i:lives?|living|resid(?:es?|ing)|residen(?:ce|t)|born|raised|grew up|moved|relocated"
     r"|home)\s+(?:(?i:in|to|from|of|at|near|outside)\s+)"
-    r"(?P<town>[A-ZÀ-Þ][a-zà-ÿ'’]{2,}(?:[ -][A-ZÀ-Þ][a-zà-ÿ'’]+){0,2})"
+    r"(?P<town>[A-ZÀ-ÖØ-Þ][a-zà-ÿ'’]{2,}(?:[ -][A-ZÀ-ÖØ-Þ][a-zà-ÿ'’]+){0,2})"
 )

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from data_pipeline.notes.deidentification.indexed_text import IndexedPattern, IndexedText
+
 Span = tuple[int, int]
 
 MONTH = (
@@ -51,24 +53,22 @@ _FROM_A_MONTH = (
     rf"(?<!\w){WORD_MONTH},?\s+(?:of\s+)?{YEAR}(?!\d|{AMOUNT})",
     rf"{_SINCE}{WORD_MONTH}\s+{DAY}(?![\w%/]|[.:]\d|{AMOUNT})",
 )
-_DATE = re.compile(
-    rf"(?=\d)(?:{'|'.join(_FROM_A_NUMBER)})|(?=[JFMASONDjfmasond])(?<!\w)(?:{'|'.join(_FROM_A_MONTH)})"
-)
+_DATE = IndexedPattern(rf"(?:{'|'.join(_FROM_A_NUMBER)})|(?<!\w)(?:{'|'.join(_FROM_A_MONTH)})")
 
-_PARTIAL = re.compile(
-    rf"(?=\d)(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{DAY})(?![\w/%]|\.\d"
+_PARTIAL = IndexedPattern(
+    rf"(?:(?<![\w/.,<>=+-])|(?<=\d/\d-)|(?<=\d/\d\d-))(?P<month>{_NUMERIC})/(?P<day>{DAY})(?![\w/%]|\.\d"
     rf"|[+]|-\d?/)"
 )
-_DAY_FIRST = re.compile(
-    rf"(?=[123])(?<=\s)(?P<day>1[3-9]|2\d|3[01])/(?P<month>{_NUMERIC})(?![\w/%]|\.\d|[+]|-\d?/)"
+_DAY_FIRST = IndexedPattern(
+    rf"(?<=\s)(?P<day>1[3-9]|2\d|3[01])/(?P<month>{_NUMERIC})(?![\w/%]|\.\d|[+]|-\d?/)"
 )
 _ADMITTED = re.compile(
     r"\b(?:admit(?:ted)?|admission|discharged?|transferred|seen|surgery|born|dated?|dob|died|fell)(?: on)?[:\s]+$",
     re.IGNORECASE,
 )
 """Words behind which even a number that is no month begins a date."""
-_TERSE = re.compile(
-    rf"(?=\d)(?<![\w/.,-])(?:(?:{_NUMERIC}\.{DAY}|{DAY}\.{_NUMERIC})\.\d\d|1[0-2]\.{YEAR}|{YEAR}-1[0-2])"
+_TERSE = IndexedPattern(
+    rf"(?<![\w/.,-])(?:(?:{_NUMERIC}\.{DAY}|{DAY}\.{_NUMERIC})\.\d\d|1[0-2]\.{YEAR}|{YEAR}-1[0-2])"
     r"(?![\w/%-]|\.\d)"
 )
 _SCORE_BEFORE = re.compile(
@@ -114,32 +114,33 @@ _DAY_AFTER = re.compile(
 )
 
 
-def full_dates(text: str) -> Iterator[Span]:
+def full_dates(note: IndexedText) -> Iterator[Span]:
     """Dates with a year or with a named month."""
-    yield from (match.span() for match in _DATE.finditer(text))
+    yield from (match.span() for match in note.matches(_DATE))
 
 
 def begins(text: str, start: int) -> bool:
     """Whether a date with a year or a named month begins at ``start``."""
-    return _DATE.match(text, start) is not None
+    return _DATE.regex.match(text, start) is not None
 
 
-def without_year(text: str) -> Iterator[Span]:
+def without_year(note: IndexedText) -> Iterator[Span]:
     """Dates of a month and a day, which the words around them distinguish from fractions, grades and scores."""
-    for match in _PARTIAL.finditer(text):
+    text = note.text
+    for match in note.matches(_PARTIAL):
         before, after = text[max(0, match.start() - 24) : match.start()], text[match.end() : match.end() + 24]
         if _is_day(match, before, after):
             yield match.span()
-    for match in _DAY_FIRST.finditer(text):
+    for match in note.matches(_DAY_FIRST):
         if _ADMITTED.search(text, max(0, match.start() - 24), match.start()):
             yield match.span()
 
 
-def expected(text: str) -> Iterator[Span]:
+def expected(note: IndexedText) -> Iterator[Span]:
     """Dates that count only after a word such as ``on``; elsewhere they are a section, a decimal or a span of years."""
-    for match in _TERSE.finditer(text):
+    for match in note.matches(_TERSE):
         cue = _DATED if match.group().count(".") < 2 else _DAY_WORD_BEFORE
-        if cue.search(text, max(0, match.start() - 24), match.start()):
+        if cue.search(note.text, max(0, match.start() - 24), match.start()):
             yield match.span()
 
 

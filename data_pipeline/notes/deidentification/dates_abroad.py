@@ -1,10 +1,10 @@
 """Dates of other languages, with the months' names as German, French, Spanish, Italian, Portuguese and Dutch have them,
 dates in Chinese and Japanese, and weeks of ISO 8601; and what they are in figures."""
 
-import re
 from collections.abc import Iterator
 
 from data_pipeline.notes.deidentification.dates import DAY, YEAR, Span
+from data_pipeline.notes.deidentification.indexed_text import IndexedPattern, IndexedText
 
 _MONTHS = (
     "januar jänner janvier enero gennaio janeiro januari",
@@ -33,26 +33,21 @@ def _any_of(names: frozenset[str] | set[str]) -> str:
 
 _PLAIN_MONTH = rf"(?P<month>(?i:{_any_of(set(_NUMBER_OF) - _ALSO_WORDS)}))(?!\w)"
 _WORD_MONTH = rf"(?P<month>(?i:{_any_of(_ALSO_WORDS)}))(?!\w)"
-_DAY_OF = rf"(?=\d)(?<![\w/.,-])(?P<day>{DAY})(?:\.|º|er|°)?[ \t]+(?:de[ \t]+|d['’])?"
+_DAY_OF = rf"(?<![\w/.,-])(?P<day>{DAY})(?:\.|º|er|°)?[ \t]+(?:de[ \t]+|d['’])?"
 _OF = r"[ \t]+(?:de[ \t]+|del[ \t]+)?"
 _OF_YEAR = rf"[,.]?{_OF}(?P<year>{YEAR})(?!\d)"
-_NAMED = re.compile(rf"{_DAY_OF}{_PLAIN_MONTH}(?:{_OF_YEAR})?")
-_NAMED_WITH_YEAR = re.compile(rf"{_DAY_OF}{_WORD_MONTH}{_OF_YEAR}")
-_EASTERN = re.compile(rf"(?=\d)(?:(?P<year>{YEAR})年)?(?P<month>1[0-2]|0?[1-9])月(?:(?P<day>{DAY})日)?")
-_WEEK = re.compile(rf"(?=\d)(?<![\w/.-])(?P<year>{YEAR})-?W(?:[0-4]\d|5[0-3])(?:-?[1-7])?(?![\w-])")
-_MONTH_AND_YEAR = re.compile(rf"(?<!\w){_PLAIN_MONTH}{_OF_YEAR}")
-_YEAR, _LONGEST = re.compile(rf"(?<=[ \t]){YEAR}(?!\d)"), 24
-_MONTH_BEFORE = re.compile(rf"(?<!\w){_PLAIN_MONTH}[,.]?{_OF}$")
+_NAMED = IndexedPattern(rf"{_DAY_OF}{_PLAIN_MONTH}(?:{_OF_YEAR})?")
+_NAMED_WITH_YEAR = IndexedPattern(rf"{_DAY_OF}{_WORD_MONTH}{_OF_YEAR}")
+_EASTERN = IndexedPattern(rf"(?<!\d)(?:(?P<year>{YEAR})年)?(?P<month>1[0-2]|0?[1-9])月(?:(?P<day>{DAY})日)?")
+_WEEK = IndexedPattern(rf"(?<![\w/.-])(?P<year>{YEAR})-?W(?:[0-4]\d|5[0-3])(?:-?[1-7])?(?![\w-])")
+_MONTH_AND_YEAR = IndexedPattern(rf"(?<!\w){_PLAIN_MONTH}{_OF_YEAR}")
 _READERS = (_NAMED, _NAMED_WITH_YEAR, _MONTH_AND_YEAR, _EASTERN)
 
 
-def find(text: str) -> Iterator[Span]:
-    """Where such dates stand: what begins with a number is looked for there, and a month before its year alone."""
-    for pattern in (_NAMED, _NAMED_WITH_YEAR, _EASTERN, _WEEK):
-        yield from (match.span() for match in pattern.finditer(text))
-    for year in _YEAR.finditer(text):
-        if month := _MONTH_BEFORE.search(text, max(0, year.start() - _LONGEST), year.start()):
-            yield month.start(), year.end()
+def find(note: IndexedText) -> Iterator[Span]:
+    """Where such dates stand."""
+    for pattern in (_NAMED, _NAMED_WITH_YEAR, _EASTERN, _WEEK, _MONTH_AND_YEAR):
+        yield from (match.span() for match in note.matches(pattern))
 
 
 def in_figures(text: str) -> str:
@@ -62,7 +57,7 @@ def in_figures(text: str) -> str:
     ('1998-03-12', '1998-03-12', '2150-03-12', 'le 12')
     """
     for pattern in _READERS:
-        if match := pattern.fullmatch(text):
+        if match := pattern.regex.fullmatch(text):
             parts = match.groupdict()
             month = _NUMBER_OF.get(parts["month"].lower()) or int(parts["month"])
             day, year = parts.get("day"), parts.get("year")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from data_pipeline.notes.deidentification.dates import DAY, MONTH, WORD_MONTH, YEAR, Span
+from data_pipeline.notes.deidentification.indexed_text import IndexedPattern, IndexedText
 from data_pipeline.notes.deidentification.regex import caseless
 
 ORDINALS = (
@@ -57,7 +58,7 @@ _YEAR_NEXT = rf"(?:(?:,\s*|\s+)(?:{YEAR}(?!\d)|{_YEAR_WORDS}(?!\w)))"
 _ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii")
 _ROMAN_MONTH = _any_of(tuple(number.upper() for number in _ROMAN))
 _LEAD = re.compile(r"\b(?i:on|since|over|before|after|until|last|this|by|for|at|around)[ \t]$")
-_HOLIDAY = re.compile(
+_HOLIDAY = IndexedPattern(
     r"(?<!\w)"
     + caseless(
         r"christmas(?: eve| day)?|new year['’]?s?(?: eve| day)|easter(?: sunday| monday)?|good friday"
@@ -70,30 +71,30 @@ _HOLIDAY = re.compile(
     + rf"(?!\w)(?P<year>(?:,?\s+(?:of\s+)?|,\s*){YEAR}(?!\d))?"
 )
 _WITH_ROMAN = re.compile(rf"(?P<day>{DAY})(?P<r>[-./])(?P<month>{_ROMAN_MONTH})(?P=r)(?P<year>{YEAR})")
-_DAY_FIRST = re.compile(
+_DAY_FIRST = IndexedPattern(
     rf"(?<!\w){_DAY_WORDS}\s+(?:(?:of\s+)?{MONTH}|of\s+{WORD_MONTH}|{WORD_MONTH}(?={_YEAR_NEXT}))(?![\w'’])"
     rf"{_YEAR_NEXT}?"
 )
-_MONTH_FIRST = re.compile(
-    rf"(?=[JFMASONDjfmasond])(?<!\w)(?:{MONTH}|mar(?:ch)?)\s+(?:the\s+)?(?:{_DAY_WORDS}(?![\w-]){_YEAR_NEXT}?"
+_MONTH_FIRST = IndexedPattern(
+    rf"(?<!\w)(?:{MONTH}|mar(?:ch)?)\s+(?:the\s+)?(?:{_DAY_WORDS}(?![\w-]){_YEAR_NEXT}?"
     rf"|{DAY}(?:st|nd|rd|th)?(?:,\s*|\s+){_YEAR_WORDS}(?!\w))"
 )
-_ROMAN_DATE = re.compile(rf"(?=\d)(?<![\d/.-]){_WITH_ROMAN.pattern}(?!\d)")
-_OF_A_BIRTH = re.compile(
+_ROMAN_DATE = IndexedPattern(rf"(?<![\d/.-]){_WITH_ROMAN.pattern}(?!\d)")
+_OF_A_BIRTH = IndexedPattern(
     r"(?i:\b(?:dob|d\.o\.b\b\.?|born(?: on)?|(?:date of )?birth(?:date| date|day)?))[ \t]*[:=]?[ \t]*"
     rf"(?P<day>\d{{1,2}} \d{{1,2}} (?:{YEAR}|\d\d)|\d{{1,2}}[/.-](?:{YEAR}|\d\d)|\d{{8}}|\d{{6}})(?![\d/.-])"
 )
 """After its label whatever stands between the numbers of a date, or nothing."""
 
 
-def find(text: str) -> Iterator[Span]:
+def find(note: IndexedText) -> Iterator[Span]:
     """Where such dates stand."""
     for pattern in (_DAY_FIRST, _MONTH_FIRST, _ROMAN_DATE):
-        yield from (match.span() for match in pattern.finditer(text))
-    for match in _HOLIDAY.finditer(text):
-        if match["year"] or _LEAD.search(text, max(0, match.start() - 8), match.start()):
+        yield from (match.span() for match in note.matches(pattern))
+    for match in note.matches(_HOLIDAY):
+        if match["year"] or _LEAD.search(note.text, max(0, match.start() - 8), match.start()):
             yield match.span()
-    yield from (match.span("day") for match in _OF_A_BIRTH.finditer(text))
+    yield from (match.span("day") for match in note.matches(_OF_A_BIRTH))
 
 
 def in_figures(text: str) -> str:

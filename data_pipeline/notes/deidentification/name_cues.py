@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 
 from data_pipeline.clinical_text.name_lexicon import EPONYMS, plain
+from data_pipeline.notes.deidentification.indexed_text import IndexedPattern, IndexedText
 from data_pipeline.notes.deidentification.name_patterns import (
     APPOSED,
     BESIDE,
@@ -38,7 +39,6 @@ from data_pipeline.notes.deidentification.name_patterns import (
     THING_AFTER,
     WITH,
     WORD,
-    NamePatternSearch,
 )
 from data_pipeline.notes.deidentification.name_words import PERSONAL, NameWords, capitalised_words
 from data_pipeline.notes.deidentification.phi_patterns import PhiSpan
@@ -55,22 +55,24 @@ class NameCues:
     def __init__(self, words: NameWords) -> None:
         self._words, self._kind = words, words.kind
 
-    def introduced(self, search: NamePatternSearch) -> Iterator[PhiSpan]:
+    def introduced(self, note: IndexedText) -> Iterator[PhiSpan]:
         """The names after a title, a label or a relation, or before a degree."""
         for pattern, strong, backwards in INTRODUCTIONS:
-            for match in search.matches(pattern):
-                yield from self._introduced(search.text, *match.span("name"), strong, backwards)
+            for match in note.matches(pattern):
+                yield from self._introduced(note.text, *match.span("name"), strong, backwards)
 
-    def weak(self, search: NamePatternSearch) -> Iterator[PhiSpan]:
+    def weak(self, note: IndexedText) -> Iterator[PhiSpan]:
         """The names beside weaker cues."""
         for pattern, detect in self._weak_cues:
-            for match in search.matches(pattern):
-                yield from detect(search.text, match)
+            for match in note.matches(pattern):
+                yield from detect(note.text, match)
 
     @cached_property
     def _weak_cues(
         self,
-    ) -> tuple[tuple[re.Pattern[str], Callable[[str, re.Match[str]], Iterator[PhiSpan]]], ...]:
+    ) -> tuple[
+        tuple[IndexedPattern | re.Pattern[str], Callable[[str, re.Match[str]], Iterator[PhiSpan]]], ...
+    ]:
         """The weaker cues, each with the function that decides which of the words at a match are names."""
         return (
             (LOWER_TITLE, self._lower),

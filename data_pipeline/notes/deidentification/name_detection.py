@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Container, Iterable, Iterator, Sequence
 
 from data_pipeline.clinical_text.name_lexicon import CLINICAL, EPONYMS, ORDINARY, Evidence, Lexicon, plain
+from data_pipeline.notes.deidentification.indexed_text import IndexedText
 from data_pipeline.notes.deidentification.name_cues import NameCues
 from data_pipeline.notes.deidentification.name_patterns import (
     ACTS_AFTER,
@@ -22,7 +23,6 @@ from data_pipeline.notes.deidentification.name_patterns import (
     RUNS,
     THING_AFTER,
     THING_BEFORE,
-    NamePatternSearch,
 )
 from data_pipeline.notes.deidentification.name_words import JOINT, NameWords, capitalised_words
 from data_pipeline.notes.deidentification.phi_patterns import SAID_AGE, PhiSpan, add_non_overlapping
@@ -45,15 +45,16 @@ class NameDetector:
         self._cues = NameCues(self._words)
         self._lower_case_words: list[str] = []
 
-    def find(self, texts: Sequence[str], patterns: Sequence[list[PhiSpan]]) -> list[list[PhiSpan]]:
+    def find(self, notes: Sequence[IndexedText], patterns: Sequence[list[PhiSpan]]) -> list[list[PhiSpan]]:
         """The identifiers in each note, in order: those of ``patterns``, names, and ages that follow a name.
 
         ``patterns`` are the identifiers of each note that have been found by patterns.
         """
+        texts = [note.text for note in notes]
         self._lower_case_words = sorted({word for text in texts for word in _LOWER_CASE_WORD.findall(text)})
         first_pass = [
-            add_non_overlapping(spans, self._whole(text, _merged(self._in_context(text))))
-            for text, spans in zip(texts, patterns, strict=True)
+            add_non_overlapping(spans, self._whole(note.text, _merged(self._in_context(note))))
+            for note, spans in zip(notes, patterns, strict=True)
         ]
         repeats = self._repeated_names(texts, first_pass)
         second_pass = [
@@ -64,14 +65,14 @@ class NameDetector:
             for text, spans in zip(texts, second_pass, strict=True)
         ]
 
-    def _in_context(self, text: str) -> Iterator[PhiSpan]:
-        search = NamePatternSearch(text)
-        yield from self._cues.introduced(search)
-        genera = {match.start() for match in search.matches(BINOMIAL) if self._is_species(match)}
-        yield from (span for span in self._cues.weak(search) if span.start not in genera)
-        yield from (span for span in self._alone(text, search.matches(RUNS)) if span.start not in genera)
-        if not text.isascii():
-            yield from (PhiSpan("name", *match.span()) for match in ANOTHER_SCRIPT.finditer(text))
+    def _in_context(self, note: IndexedText) -> Iterator[PhiSpan]:
+        yield from self._cues.introduced(note)
+        genera = {match.start() for match in note.matches(BINOMIAL) if self._is_species(match)}
+        yield from (span for span in self._cues.weak(note) if span.start not in genera)
+        alone = self._alone(note.text, note.matches(RUNS))
+        yield from (span for span in alone if span.start not in genera)
+        if not note.text.isascii():
+            yield from (PhiSpan("name", *match.span()) for match in ANOTHER_SCRIPT.finditer(note.text))
 
     def _whole(self, text: str, spans: Iterable[PhiSpan]) -> Iterator[PhiSpan]:
         """The names with their rest on the next line, where a hyphen ends theirs: ``Kettle-`` and ``burn``.

@@ -1,9 +1,9 @@
 """Name patterns: words that introduce a person before or after a name, and how names are written."""
 
 import re
-from collections.abc import Iterator
 
 from data_pipeline.clinical_text.name_lexicon import listed_words
+from data_pipeline.notes.deidentification.indexed_text import IndexedPattern
 from data_pipeline.notes.deidentification.regex import caseless
 
 _UPPER = "".join(filter(str.isupper, map(chr, [*range(0x250), *range(0x1E00, 0x1F00)])))
@@ -20,7 +20,7 @@ RUN = rf"{NAME}(?:,? (?:Jr|Sr|II|III|IV)\b\.?|,? {NAME}){{0,4}}"
 """Capitalised words in a row, with commas and suffixes between them: ``Garcia-Lopez, Jean-Luc P.``"""
 PAIR = rf"{NAME}(?: {NAME}){{0,3}}"
 
-TITLE = re.compile(
+TITLE = IndexedPattern(
     r"(?<!\w)(?:(?i:dr|drs|mr|mrs|ms|mx|messrs|mme|prof|rev|fr|sr)\b\.?|(?i:doctor|professor|miss|mister"
     r"|nurse|sister|father|reverend|rabbi"
     r"|pastor|chaplain|attorney|judge|officer|captain|sgt|lt|col|senator|governor|congress(?:man|woman)|councill?or"
@@ -28,7 +28,7 @@ TITLE = re.compile(
     r"|monsignor|archbishop)\b)[ \t]*\n?"
     rf"(?!(?i:drs?|mrs?|ms|prof)\b)(?P<name>{PAIR})"
 )
-LOWER_TITLE = re.compile(rf"(?<!\w)(?i:dr|mr|mrs|ms)\b\.?[ \t]+(?P<name>[a-z][a-z'’-]+(?:[ \t]+{WORD})?)")
+LOWER_TITLE = IndexedPattern(rf"(?<!\w)(?i:dr|mr|mrs|ms)\b\.?[ \t]+(?P<name>[a-z][a-z'’-]+(?:[ \t]+{WORD})?)")
 ROLE = (
     r"patient(?:['’]s)?(?: name)?|pt(?: name)?|(?:full |last |first |maiden |legal |preferred |family "
     r"|given |sur|middle )?name|attending(?: physician| md)?"
@@ -49,23 +49,23 @@ ROLE = (
     r"|(?:electronically )?signed(?: electronically)?|(?:e-?)?signature"
     r"|(?:note|signed|written|entered|completed|ordered) by"
 )
-LABEL = re.compile(
+LABEL = IndexedPattern(
     rf"(?<!\w){caseless(ROLE)}(?:\(s\))?[ \t]*(?::|=|\bis\b|\bwas\b)[ \t]*(?:(?i:dr|mr|mrs"
     rf"|ms)\b\.?[ \t]*)?(?P<name>{RUN})"
 )
-RANK = re.compile(
+RANK = IndexedPattern(
     r"(?<!\w)(?:RN|LPN|CNA|CRNA|APRN|ARNP|NP|PA-C|EMT|PCT|(?:Capt|Maj|Gen|Cpl|Cmdr|Adm|Hon|Lieutenant|Major|Corporal"
     r"|General|Admiral|Sir|Dame|Lord|Lady|Imam|Cantor|Bishop|Deacon|Sra|Srta|Do[nñ]a|Frau|Herr|Monsieur|Madame|Signora?"
     r"|Senhora?|Pan|Pani)\b\.?)"
     rf"[ \t]+(?P<name>{PAIR})"
 )
 """A credential, a rank or a title of another language, which mostly stands before a name."""
-SPELLED = re.compile(
+SPELLED = IndexedPattern(
     r"(?<!\w)(?i:spell(?:ed|s|ing)?|names?)"
     r"(?:[ \t]+(?:as|out|is|it|spelled|her|his|the|surname|last|first|name)){0,4}[ \t:]{1,3}"
     r"(?P<name>[A-Z](?:[ .-]{1,2}[A-Z]){2,24})(?![\w'’-])"
 )
-NICKNAME = re.compile(
+NICKNAME = IndexedPattern(
     r"(?<!\w)"
     + caseless(
         r"goes by|go by|(?:likes|prefers|wants|asks) to be called|answers to(?= the n)|nicknamed?(?: is| was|:)?"
@@ -74,7 +74,7 @@ NICKNAME = re.compile(
     + rf"(?: the (?:nick)?name(?: of)?)?[ \t]+[\"'“‘]?(?P<name>{NAME})"
 )
 """What somebody is called, which may be a word of any kind."""
-INITIAL_SUBJECT = re.compile(
+INITIAL_SUBJECT = IndexedPattern(
     rf"(?<![\w.])(?P<name>(?:[{_UPPER}]\.[ ]?){{2,4}})(?=[ \t]*(?:is|was)[ \t]+an?[ \t]+"
     r"(?:[a-z-]+[ \t]+){0,2}\d{1,3}[ -]?(?:y|[MF]\b))"
 )
@@ -84,7 +84,7 @@ LOWER_DESCRIBED = re.compile(
     r"(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|years?[ -]old\b))"
 )
 """``quillfeather tessa is a 56 y/o``, in a note without capitals."""
-BY = re.compile(
+BY = IndexedPattern(
     r"(?<!\w)"
     + caseless(
         r"dictated|spoke|spoken|talked|talking|transcribed|reviewed|signed|authenticated|verified"
@@ -98,7 +98,7 @@ BY = re.compile(
     + r"[ \t]+"
     rf"(?:(?i:by|with|from|for|to))[ \t]+(?P<name>{PAIR})"
 )
-RELATION = re.compile(
+RELATION = IndexedPattern(
     r"(?<!\w)"
     + caseless(
         r"wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew"
@@ -114,7 +114,7 @@ RELATION = re.compile(
     )
     + rf"(?:['’]s name)?(?:,? (?i:is|was)|,|:| \()?[ \t]*\(?(?P<name>{RUN})"
 )
-DEGREE = re.compile(
+DEGREE = IndexedPattern(
     rf"(?<!\w)(?P<name>{PAIR}),?[ \t]+(?:M\.?D\b\.?|D\.?O\b\.?|R\.?N\b\.?|N\.?P\b\.?|P\.?A\.?-C\b"
     rf"|Ph\.?D\b\.?|LI?CSW\b|MSW\b|DPT\b|PharmD\b|Pharm\.D\.|MBBS\b"
     r"|MBChB\b|F\.?A\.?C\.?[CSP]\b|CRNA\b|CNM\b"
@@ -122,7 +122,7 @@ DEGREE = re.compile(
     r"|[AF]P?RN\b|FNP\b|LPN\b|CNA\b|EMT\b|DDS\b|DPM\b|MPH\b|BSN\b"
     r"|MS[34]\b|PGY)"
 )
-WITH = re.compile(
+WITH = IndexedPattern(
     r"(?<!\w)"
     + caseless(
         r"with|by|from|to|per|via|for|and|or|w/|d/w|called|calling|paged|contacted|informed|notified"
@@ -132,13 +132,13 @@ WITH = re.compile(
     )
     + rf"[ \t]+(?P<name>{PAIR})"
 )
-DOING = re.compile(
+DOING = IndexedPattern(
     rf"(?<!\w)(?P<name>{PAIR})(?=,?[ \t]+(?:is|was|has|had|who|will|would|presents|presented|denies|denied"
     rf"|reports|reported|states"
     r"|stated|says|said|complains|complained|lives|resides|came|arrived|called|agrees|agreed|understands"
     r"|wishes|wants|and (?:his|her))\b)"
 )
-SAYING = re.compile(
+SAYING = IndexedPattern(
     rf"(?<!\w)(?P<name>{PAIR})(?=,?[ \t]+(?:(?:also|then|now|still|again|always|usually|often|recently"
     rf"|currently"
     rf"|does not|did not|has|had|is|was|will|would|can|could|may) )*"
@@ -156,15 +156,15 @@ SAYING = re.compile(
     rf"|have )[a-z]{{3,}})"
 )
 """A subject that does what only people do."""
-DESCRIBED = re.compile(
+DESCRIBED = IndexedPattern(
     rf"(?<!\w)(?P<name>{RUN})(?='s (?:wife|husband|son|daughter|mother|father|brother|sister|family|pcp"
     rf"|doctor)|[ \t]*(?:is|was),? an?[ \t]+\S+[- ]?(?:years?|y|old)"
     r"|[ \t]*+,?[ \t]*+(?:an?[ \t]+)?\d{1,3}[ -]?(?:y/?o\b|yo\b"
     r"|years?\b(?![ \t]+(?:ago|earlier|prior|later|before|after|back)\b))|\s*+\(?,?[ \t]*+(?:MRN?|DOB|D\.O\.B"
     r"|SSN|aged?)\b)"
 )
-BOTH = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?:,? (?:and|&) )(?P<other>{CAPITAL})(?![\w'’-])")
-OWNING = re.compile(
+BOTH = IndexedPattern(rf"(?<!\w)(?P<name>{CAPITAL})(?:,? (?:and|&) )(?P<other>{CAPITAL})(?![\w'’-])")
+OWNING = IndexedPattern(
     rf"(?<!\w)(?P<name>{CAPITAL})(?= (?:family|household|residence|children)\b"
     r"(?! (?:history|planning|practice|practitioner|medicine|doctor|physician|meeting))"
     r"|['’]s (?:notes?|wife|husband|spouse|partner|son|daughter|mother|father|parents?|brother|sister"
@@ -175,14 +175,14 @@ OWNING = re.compile(
     r"|patients?)\b)"
 )
 """A name in the possessive before what only people have."""
-POSSESSIVE = re.compile(rf"(?<!\w)(?P<name>{CAPITAL})(?=['’]s\b)")
-BESIDE = re.compile(
+POSSESSIVE = IndexedPattern(rf"(?<!\w)(?P<name>{CAPITAL})(?=['’]s\b)")
+BESIDE = IndexedPattern(
     rf"(?<!\w)(?i:by|with|and|&|per|via|page|from|for|cc|thank|thanks|to|re|covering|contact|emergency"
     rf"|notify|through|team|known to"
     rf"|named?)[: \t]+(?P<name>{CAPITAL})(?![\w'’-])(?![ \t]+[A-Z])"
 )
 """A capitalised word inside a sentence, which is more likely a name than the word."""
-FEELING = re.compile(
+FEELING = IndexedPattern(
     rf"(?<!\w)(?P<name>{PAIR})(?=[ \t]+(?:(?:is|was|has been|seems|appears|remains|became|feels"
     rf"|looks)[ \t]+(?:\w+ly[ \t]+|very[ \t]+"
     r"|still[ \t]+|now[ \t]+|quite[ \t]+|again[ \t]+|not[ \t]+)?)?(?:aware|tearful|anxious|pleasant|awake"
@@ -205,7 +205,7 @@ FEELING = re.compile(
     r"|\(?\d{3}\)?[- .]?\d{3}|\+\d|001-))"
 )
 """A subject that feels something, is present, is somebody's relative or has a telephone."""
-TOLD = re.compile(
+TOLD = IndexedPattern(
     r"(?<!\w)"
     + caseless(
         r"(?:spoke|spoken|speak|talk|message|word|voice ?mail|discuss|review|met|meet|left|relayed"
@@ -229,7 +229,7 @@ CLOSING = re.compile(
 )
 SIGNED = re.compile(rf"(?:^|\n)[ \t]*(?:--?|~)[ \t]*(?P<name>{PAIR})(?=\s*\Z)")
 """The last line of a note, after a dash."""
-APPOSED = re.compile(
+APPOSED = IndexedPattern(
     r"(?<!\w)"
     + caseless(
         r"wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew"
@@ -240,15 +240,15 @@ APPOSED = re.compile(
     r"(?=[ \t]*(?:[,;)\n]|\.(?:\s|$)|$))"
 )
 """An apposition that names somebody's relative; in it even a lower-case word can be a name."""
-BINOMIAL = re.compile(
+BINOMIAL = IndexedPattern(
     rf"(?<!\w)(?P<name>[{_UPPER}](?:[a-z]{{3,}}|\.))[ \t]+"
     r"(?P<species>[a-z]{4,}(?:i|e|is|us|um|ae|ans|ens|a|es|or|ax))(?!\w)"
 )
 """``Clostridioides difficile``: a genus, or its initial, before a species, which is written small."""
-INITIALS_AFTER = re.compile(rf"(?<![\w'’-])(?P<name>{CAPITAL}) (?P<initials>[A-Z]{{2}})(?![\w'’-])")
+INITIALS_AFTER = IndexedPattern(rf"(?<![\w'’-])(?P<name>{CAPITAL}) (?P<initials>[A-Z]{{2}})(?![\w'’-])")
 """``Quillfeather TM``, as lists of recipients write it."""
 RECIPIENT_NEXT = re.compile(r"(?:w/|[;:]|(?<!\w)(?i:with|by|from|per|cc)) $")
-LOWER_SUBJECT = re.compile(
+LOWER_SUBJECT = IndexedPattern(
     r"(?<!\w)"
     + caseless(
         r"pt|patient|wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew|aunt"
@@ -263,21 +263,23 @@ SUBJECT_DOES = re.compile(
     r"|presents?|presented|complain\w+|aged?|dob|mrn|room|rm|\d)(?!\w)"
 )
 """What follows a subject, or its end."""
-LAST_FIRST = re.compile(
+LAST_FIRST = IndexedPattern(
     rf"(?<![\w'’-])(?P<name>{CAPITAL}), (?:[A-Z](?:\. ?[A-Z])?)(?:\.|(?=[ \t]*(?:[;\n]|$)))"
 )
-CAPITALS_COMMA = re.compile(
+CAPITALS_COMMA = IndexedPattern(
     r"(?<![\w'’-])(?P<name>[A-Z][A-Z'’-]{2,}), (?P<other>[A-Z][A-Z'’-]{2,})(?![\w'’-])"
 )
 """``QUILLFEATHER, TESSA``, as forms and labels write it."""
-CAPITALS_PAIR = re.compile(r"(?<![\w'’-])(?P<name>[A-Z][A-Z'’-]{4,}) (?P<other>[A-Z][A-Z'’-]{4,})(?![\w'’-])")
+CAPITALS_PAIR = IndexedPattern(
+    r"(?<![\w'’-])(?P<name>[A-Z][A-Z'’-]{4,}) (?P<other>[A-Z][A-Z'’-]{4,})(?![\w'’-])"
+)
 """``TESSA QUILLFEATHER`` in a note that is written in capitals."""
-SEVERAL = re.compile(
+SEVERAL = IndexedPattern(
     rf"(?<!\w)(?i:drs|dr['’]s|doctors|messrs|mr and mrs|mr\. and mrs)\b\.?[ \t]+(?P<list>{CAPITAL}"
     rf"(?:(?:,? (?:and|&)|,|/)[ \t]*{CAPITAL}){{1,5}})"
 )
 """``Drs. Lind and Wexcombe``."""
-SLASHED = re.compile(rf"(?<![\w/])(?P<list>{CAPITAL}(?:/{CAPITAL}){{1,4}})(?![\w/])")
+SLASHED = IndexedPattern(rf"(?<![\w/])(?P<list>{CAPITAL}(?:/{CAPITAL}){{1,4}})(?![\w/])")
 """``Lind/Wexcombe``: those who saw a patient together."""
 ANOTHER_SCRIPT = re.compile(
     r"(?<!\w)(?:[\u0386-\u03ab][\u0370-\u03ff\u1f00-\u1fff]{2,}"  # Greek
@@ -289,8 +291,8 @@ ANOTHER_SCRIPT = re.compile(
 """A capitalised word of another script, or any word of a script without capitals.
 
 In a note in the Latin script these are mostly names. ``μg``, ``β`` and ``ΔP`` do not match."""
-INITIALS = re.compile(rf"(?<![\w.])(?P<first>[A-Z]\.[ -]?){{1,2}}(?P<name>{CAPITAL})")
-RUNS = re.compile(rf"(?<![\w'’-]){NAME}(?:,? {NAME})*+")
+INITIALS = IndexedPattern(rf"(?<![\w.])(?P<first>[A-Z]\.[ -]?){{1,2}}(?P<name>{CAPITAL})")
+RUNS = IndexedPattern(rf"(?<![\w'’-]){NAME}(?:,? {NAME})*+")
 """Capitalised words in a row."""
 INTRODUCTIONS = (
     (TITLE, True, False),
@@ -350,35 +352,6 @@ ACTS_AFTER = re.compile(
 )
 """Verbs after the subject of a sentence, except those that follow findings and procedures."""
 END_OF_SENTENCE = re.compile(r"(?:^|[.!?:;\n]|\n[ \t]*(?:[-*•#]|\d+[.)]))[\s\"'(]*$")
-
-NAME_FIRST = frozenset(
-    {DEGREE, DESCRIBED, INITIAL_SUBJECT, BINOMIAL, INITIALS_AFTER, DOING, SAYING, FEELING, INITIALS, LAST_FIRST,
-     CAPITALS_COMMA, CAPITALS_PAIR, SLASHED, BOTH, POSSESSIVE, OWNING, RUNS}
-)  # fmt: skip
-"""Patterns whose matches begin with a name."""
-_NAME_BEGINS = re.compile(
-    rf"\b(?=[{_UPPER}]|(?=[abdel])(?:{_JOINED}|{PARTICLE} {_JOINED}?)[{_UPPER}]|{PARTICLE} [{_UPPER}])"
-)
-
-
-class NamePatternSearch:
-    """Searches one text for many name patterns: one that begins with a name is tried only where a name can begin."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._beginnings = [match.start() for match in _NAME_BEGINS.finditer(text)]
-
-    def matches(self, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
-        """The matches that ``pattern.finditer`` gives."""
-        if pattern not in NAME_FIRST:
-            yield from pattern.finditer(self.text)
-            return
-        end = 0
-        for beginning in self._beginnings:
-            if beginning >= end and (match := pattern.match(self.text, beginning)):
-                yield match
-                end = match.end()
-
 
 PARTICLES = listed_words("particles")
 INITIALISMS = listed_words("initialisms")

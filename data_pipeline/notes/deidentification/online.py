@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from data_pipeline.notes.deidentification.dates import Span
+from data_pipeline.notes.deidentification.indexed_text import IndexedPattern, IndexedText
 from data_pipeline.notes.deidentification.regex import caseless
 
 _TOP = (
@@ -26,13 +27,13 @@ _IN_WORDS = re.compile(
     rf"(?<![\w.+'-]){_PART}(?:(?:\.|[ \t](?i:dot)[ \t]){_PART}){{0,3}}[ \t](?i:at)[ \t]"
     rf"[\w-]{{1,64}}(?:[ \t](?i:dot)[ \t][\w-]{{1,64}}){{0,3}}?[ \t](?i:dot)[ \t](?i:{_TOP})(?![\w-])"
 )
-_SIGN, _DOT = re.compile(r"@|[\[({<][ \t]?(?i:at)[ \t]?[\])}>]"), re.compile(r"\b(?i:dot)\b")
+_SIGN = re.compile(r"[@\[({<](?:(?<=@)|[ \t]?(?i:at)[ \t]?[\])}>])")
 
 
 def emails(text: str) -> Iterator[Span]:
     """E-mail addresses, whole or broken up; a text without a sign or ``dot`` has none."""
     patterns = [_WHOLE] * ("@" in text) + [_WITH_A_SIGN] * bool(_SIGN.search(text))
-    patterns += [_IN_WORDS] * bool(_DOT.search(text))
+    patterns += [_IN_WORDS] * ("dot" in text.lower())
     for pattern in patterns:
         yield from (match.span() for match in pattern.finditer(text))
 
@@ -43,21 +44,25 @@ _URL = re.compile(
     r"|co\.uk)(?![a-z0-9-])(?:/[^\s<>\"]*)?)"
     r"|(?<![\d.])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?![\d.])"
 )
+_SIGN_OF_A_URL = re.compile(
+    r"[:wW.](?:(?<=:)//|(?<=[wW])(?i:ww\.)|(?<=\.)(?i:com|org|net|edu|gov|info|io|health|example|co\.uk)"
+    r"|(?<=\d\.)\d{1,3}\.\d{1,3}\.\d)"
+)
 _TWO, _FOUR = "[0-9A-Fa-f]{2}", "[0-9A-Fa-f]{1,4}"
 _NETWORK = re.compile(
     rf"(?<![\w:-]){_TWO}(?P<between>[:-])(?:{_TWO}(?P=between)){{4}}{_TWO}(?![\w:-])"
     rf"|(?<![\w:.])(?:(?:{_FOUR}:){{7}}{_FOUR}|(?:{_FOUR}:){{1,6}}(?::{_FOUR}){{1,6}})(?![\w:])"
 )
 """The address of a network card, as pumps and monitors print it, and addresses of IPv6."""
-_ITS_SIGNS = re.compile(rf"(?:{_TWO}[:-]){{3}}|::")
+_SIGN_OF_A_NETWORK = re.compile(rf"[:-](?:{_TWO}[:-]{_TWO}[:-]|(?<=:):)")
 _FOLDER = re.compile(
     r"(?:\\\\[\w.$-]+\\|\b[A-Za-z]:\\|(?<![\w/])/(?:home|Users|mnt|media|var|tmp)/)[^\s<>\"]+"
 )
-_FILE = re.compile(
-    r"(?<![\w./\\-])[A-Za-z][\w-]*+(?:\.[\w-]++)*?\.(?:dcm|docx?|pdf|jpe?g|png|tiff?|xlsx?|rtf|zip|csv)(?!\w)"
-)
+_KINDS_OF_FILE = r"\.(?:dcm|docx?|pdf|jpe?g|png|tiff?|xlsx?|rtf|zip|csv)(?!\w)"
+_FILE = re.compile(rf"(?<![\w./\\-])[A-Za-z][\w-]*+(?:\.[\w-]++)*?{_KINDS_OF_FILE}")
+_SIGN_OF_A_FILE = re.compile(_KINDS_OF_FILE)
 """A file, which people name after whom it is about."""
-_ACCOUNT = re.compile(
+_ACCOUNT = IndexedPattern(
     r"\b"
     + caseless(
         r"instagram|insta|facebook|twitter|tiktok|snapchat|skype|whatsapp|linkedin|telegram|venmo|handle|user ?name"
@@ -66,22 +71,27 @@ _ACCOUNT = re.compile(
     + r"(?:[ \t]*(?i:handle|name|id|is|as|live))?[ \t]*[:=]?[ \t]*@?(?<=[@:=])[ \t]*"
     r"(?P<account>(?=[\w.-]*[A-Za-z_])[\w.-]*\w)"
 )
-_BY_INITIALS = re.compile(r"\bIG[ \t]*[:=][ \t]*@?(?P<account>[A-Za-z][^\W_]*+[._][\w.]*\w)")
+_BY_INITIALS = IndexedPattern(r"\bIG[ \t]*[:=][ \t]*@?(?P<account>[A-Za-z][^\W_]*+[._][\w.]*\w)")
 """``IG: wex.k50`` is an account of Instagram, ``IG: negative`` an immunoglobulin."""
 _HANDLE = re.compile(r"(?<![\w@.])@(?P<account>[A-Za-z]++\d*[_.]?(?<=[\d_.])\w++)(?![\w@])")
 """The name of an account in letters alone is looked for after the name of a service: ``@bedside`` is none."""
 
 
-def find(text: str) -> Iterator[Span]:
+def find(note: IndexedText) -> Iterator[Span]:
     """URLs, addresses in a network, folders and accounts; what no sign of a text speaks for is not searched in it."""
-    yield from (match.span() for match in _URL.finditer(text))
-    if _ITS_SIGNS.search(text):
-        yield from (match.span() for match in _NETWORK.finditer(text))
-    yield from (match.span() for match in _FILE.finditer(text))
-    if "/" in text or "\\" in text:
-        yield from (match.span() for match in _FOLDER.finditer(text))
-    if "@" in text or ":" in text or "=" in text:
-        for pattern in (_ACCOUNT, _BY_INITIALS):
-            yield from (match.span("account") for match in pattern.finditer(text))
+    text = note.text
+    for sign, pattern in _BY_SIGN:
+        if sign.search(text):
+            yield from (match.span() for match in pattern.finditer(text))
+    for account in (_ACCOUNT, _BY_INITIALS):
+        yield from (match.span("account") for match in note.matches(account))
     if "@" in text:
         yield from (match.span("account") for match in _HANDLE.finditer(text))
+
+
+_BY_SIGN = (
+    (_SIGN_OF_A_URL, _URL),
+    (_SIGN_OF_A_NETWORK, _NETWORK),
+    (_SIGN_OF_A_FILE, _FILE),
+    (re.compile(r"[\\/](?:(?<=\\)|(?:home|Users|mnt|media|var|tmp)/)"), _FOLDER),
+)

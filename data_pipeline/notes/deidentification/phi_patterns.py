@@ -18,6 +18,7 @@ from data_pipeline.notes.deidentification import (
     phones,
 )
 from data_pipeline.notes.deidentification.dates import AMOUNT, YEAR
+from data_pipeline.notes.deidentification.indexed_text import IndexedPattern, IndexedText
 from data_pipeline.notes.deidentification.regex import caseless
 
 PhiKind = Literal["name", "date", "age", "phone", "record", "address", "email", "url"]
@@ -33,37 +34,39 @@ class PhiSpan(NamedTuple):
 
 _ONES = r"(?:[ -](?i:one|two|three|four|five|six|seven|eight|nine))?"
 _HUNDRED = r"(?i:(?:one|a) hundred(?: and (?:one|two|three|four|five|six|seven|eight|nine|ten))?)"
-_OVER_89 = rf"(?:(?:9\d|1[01]\d)|(?i:ninety){_ONES}|{_HUNDRED})"
+_BEGINS = r"(?<![^\W\d_])"
+"""Behind no letter."""
+_OVER_89 = rf"(?:(?:9\d|1[01]\d)|{_BEGINS}(?:(?i:ninety){_ONES}|{_HUNDRED}))"
 SAID_AGE = rf"(?P<said>{_OVER_89})(?=[ \t]*(?:$|\n|[.;!?)](?!\d)|,[ \t]|(?:and|but|who)[ \t][a-z]))"
 """A number that ends a statement after ``is`` is an age; before an amount or a fraction it is not."""
-_AGE = re.compile(
-    rf"(?=[\dnNoOaA])(?<![\d.,/-])(?P<age>{_OVER_89}\+?)"
+_AGE = IndexedPattern(
+    rf"(?<![\d.,/-])(?P<age>{_OVER_89}\+?)"
     r"(?=[\s-]*(?:(?i:y/?\.?o\b|y\.\s?o\.|yrs?\b|years?[ -](?:old|of age|(?:and[ -])?\d{1,2}[ -]months?)"
     r"|years?,? (?:male|female|man"
     r"|woman|gentleman|lady)|yo[MF]\b)"
     r"|y?[ /]?[MF]\b(?![a-z])|(?i:(?:male|female|man|woman|gentleman|lady)\b)))"
-    r"|(?=[aAtTdDpPlL])(?i:\b(?:age[ds]?|turned|turning|age(?:d)? of|age is|(?:died|deceased|passed away|lived)"
+    r"|(?i:\b(?:age[ds]?|turned|turning|age(?:d)? of|age is|(?:died|deceased|passed away|lived)"
     r" (?:at|to|until))[:=\s]+)"
     rf"(?P<after>(?:9\d|1[01]\d)\+?+|(?i:ninety){_ONES}|{_HUNDRED})(?!\.?\d|[%/]|{AMOUNT})"
-    r"|(?=[\dnNoOhH])(?P<birthday>(?:9\d|1[01]\d)(?:st|nd|rd|th)|(?i:ninetieth|ninety[ -](?:first|second|third|fourth"
-    r"|fifth|sixth|seventh|eighth|ninth)|(?:one )?hundredth"
+    rf"|(?<!\d)(?P<birthday>(?:9\d|1[01]\d)(?:st|nd|rd|th)|{_BEGINS}(?i:ninetieth|ninety[ -](?:first|second|third"
+    r"|fourth|fifth|sixth|seventh|eighth|ninth)|(?:one )?hundredth"
     r"|(?:one )?hundred (?:and )?(?:first|second|third|fourth|fifth)))"
     r"(?=[ \t](?i:birthday|year of (?:life|age))\b)"
-    r"|(?=[iI])(?i:\bin (?:his|her|their) )(?P<ordinal>(?:9\d|1[01]\d)(?:st|nd|rd|th))(?=[ \t]year\b)"
-    r"|(?=[bB])(?i:\bborn )(?P<ago>9\d|1[01]\d)(?=[ \t]years ago\b)"
-    r"|(?=1)(?<![\d.,])(?P<months>1(?:0[89]|[1-3]\d|4[0-3])\d)(?=[ -]?(?:mo\b|months?\b))"
-    r"|(?=[MF])(?<![\w/])[MF][ ]?/[ ]?(?P<by_sex>9\d|1[01]\d)(?![\w./%])"
-    r"|(?=[iI])(?i:\bin (?:his|her|their) (?:early |mid |late |mid-)?)(?P<decade>(?i:nineties|90['’]?s))"
-    r"|[A-Z][a-z'’-]+,\s(?P<apposed>9\d|1[01]\d)(?=,)"
-    r"|(?=[sShHpPmMwWgGlLfFdDbBaAuUcCnN])\b(?i:s?he|patient|pt|man|woman|gentleman|lady|wife|husband|spouse|partner|mother|father|mom|dad|sister"
+    r"|(?i:\bin (?:his|her|their) )(?P<ordinal>(?:9\d|1[01]\d)(?:st|nd|rd|th))(?=[ \t]year\b)"
+    r"|(?i:\bborn )(?P<ago>9\d|1[01]\d)(?=[ \t]years ago\b)"
+    r"|(?<![\d.,])(?P<months>1(?:0[89]|[1-3]\d|4[0-3])\d)(?=[ -]?(?:mo\b|months?\b))"
+    r"|(?<![\w/])[MF][ ]?/[ ]?(?P<by_sex>9\d|1[01]\d)(?![\w./%])"
+    r"|(?i:\bin (?:his|her|their) (?:early |mid |late |mid-)?)(?P<decade>(?i:nineties|90['’]?s))"
+    rf"|{_BEGINS}[A-Z][\w'’-]*+(?<=[a-z'’-]),\s(?P<apposed>9\d|1[01]\d)(?=,)"
+    r"|\b(?i:s?he|patient|pt|man|woman|gentleman|lady|wife|husband|spouse|partner|mother|father|mom|dad|sister"
     r"|brother|aunt|uncle|cousin|friend|neighbou?r|grand(?:mother|father))"
     rf"(?:['’]s|[ \t](?i:is|was))[ \t](?i:(?:now|already|almost|nearly|just)[ \t])?{SAID_AGE}"
-    r"|(?=[mMfFdDsSbBwWhH])\b(?i:mother|father|mom|dad|sister|brother|wife|husband)"
+    r"|\b(?i:mother|father|mom|dad|sister|brother|wife|husband)"
     rf"[ \t]+(?i:at|aged?)[ \t]+(?P<relative>(?:9\d|1[01]\d)\+?+)(?!\.?\d|[%/]|{AMOUNT})"
-    r"|(?=[nNcC])\b(?i:nonagenarian|centenarian)\b(?:\s*\(\d{2,3}\))?"
+    r"|\b(?i:nonagenarian|centenarian)\b(?:\s*\(\d{2,3}\))?"
 )
 
-_LABELLED = re.compile(
+_LABELLED = IndexedPattern(
     r"\b(?P<label>"
     + caseless(
         r"room|rm|mrn?(?!\d)|m\.r\.n\.|med(?:ical)?\.? rec(?:ord)?s?|unit|records?|acc(?:oun)?t|chart|case"
@@ -95,8 +98,8 @@ _MONTH_AND_DAY, _DAY_AND_MONTH = (
     r"(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
     r"(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])",
 )
-_RECORD = re.compile(
-    r"(?=\d)(?:(?<![\w.,/-])\d{3}-\d{2}-\d{4}(?![\w-])"
+_RECORD = IndexedPattern(
+    r"(?:(?<![\w.,/-])\d{3}-\d{2}-\d{4}(?![\w-])"
     r"|(?<![\w.,/-])\d{2,4}-\d{2}-\d{2}(?![\w-])"
     r"|(?<![\w.,/$-])\d{7,24}(?![\w.]?\d|[\w%])"
     r"|(?<![\w.,/$-])[3-6]\d{3}(?:[ -]\d{4}){3}(?![\w-]|[.,]\d)"  # a card for payments; "0800 1200 1600 2000" are hours
@@ -104,20 +107,20 @@ _RECORD = re.compile(
     r"|(?<![\w.,/$-])756\.\d{4}\.\d{4}\.\d\d(?![\w-])"  # AHV, of Switzerland
     r"|(?<![\w.,/$-])[12] \d\d (?:0[1-9]|1[0-2]) \d[\dAB] \d{3} \d{3}(?: \d\d)?(?![\w-])"  # NIR, of France
     r"|(?<![\w.,/$-])(?:\d{17}[Xx]|\d{8}-?[A-HJ-NP-TV-Z])(?![\w-]))"  # of China; DNI, of Spain
-    r"|(?=[A-Z])(?<![\w-])[A-Z]{1,4}-?\d{6,}+(?!\w)"
-    r"|(?=[A-Z])(?<![\w-])[A-Z]{1,3}\d\d-\d{4,6}(?![\w-])"  # as a laboratory numbers specimens
-    r"|(?=\d)(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d{2}(?![\w-])"  # CPF, of Brazil
-    r"|(?=[XYZ])(?<![\w-])[XYZ]-?\d{7}-?[A-Z](?![\w-])"  # NIE, of Spain
-    r"|(?=[A-Z])(?<![\w-])[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z](?!\w)"  # codice fiscale, of Italy
-    r"|(?=[A-Z])(?<![\w-])[A-Z]{2}(?=(?:[A-Z ]{0,7}\d){10})\d\d(?: ?[A-Z0-9]{4}){3,7}"
+    r"|(?<![\w-])[A-Z]{1,4}-?\d{6,}+(?!\w)"
+    r"|(?<![\w-])[A-Z]{1,3}\d\d-\d{4,6}(?![\w-])"  # as a laboratory numbers specimens
+    r"|(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d{2}(?![\w-])"  # CPF, of Brazil
+    r"|(?<![\w-])[XYZ]-?\d{7}-?[A-Z](?![\w-])"  # NIE, of Spain
+    r"|(?<![\w-])[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z](?!\w)"  # codice fiscale, of Italy
+    r"|(?<![\w-])[A-Z]{2}(?=(?:[A-Z ]{0,7}\d){10})\d\d(?: ?[A-Z0-9]{4}){3,7}"
     r"(?: ?[A-Z0-9]{1,3})?(?![\w-])"  # IBAN, of ten digits at least
-    rf"|(?=[A-Z])(?<![\w/])[A-Z]{{1,4}}/(?:{YEAR}/\d{{3,8}}|\d\d/\d{{4,8}})(?![\w/])"  # a reference, by its year
-    r"|(?=\()(?:\(\d\d\)[A-Z0-9]{2,20}){2,6}(?!\w)"  # a device's identifier (UDI), with its serial number
-    r"|(?=[A-Z])(?<!\w)[A-CEGHJ-PR-TW-Z]{2}(?: \d\d){3} [A-D](?!\w)"  # national insurance, of the United Kingdom
+    rf"|(?<![\w/])[A-Z]{{1,4}}/(?:{YEAR}/\d{{3,8}}|\d\d/\d{{4,8}})(?![\w/])"  # a reference, by its year
+    r"|(?:\(\d\d\)[A-Z0-9]{2,20}){2,6}(?!\w)"  # a device's identifier (UDI), with its serial number
+    r"|(?<!\w)[A-CEGHJ-PR-TW-Z]{2}(?: \d\d){3} [A-D](?!\w)"  # national insurance, of the United Kingdom
 )
 
 
-_LAST_DIGITS = re.compile(
+_LAST_DIGITS = IndexedPattern(
     r"(?i:\b(?:last (?:four|4)|ending (?:in|with))(?: digits)?(?: (?:of|is|are|in))?(?: (?:the|her|his))?"
     r"(?: (?:ssn|ss#|social(?: security)?(?: number)?|card|account|phone))?(?: (?:is|are))?[ \t:#]+)"
     rf"(?P<digits>\d{{4}})(?!\w|{AMOUNT})"
@@ -125,26 +128,27 @@ _LAST_DIGITS = re.compile(
 """The end of a number that is left out: ``SSN last four 7730``."""
 
 
-def find_patterns(text: str) -> list[PhiSpan]:
+def find_patterns(note: IndexedText) -> list[PhiSpan]:
     """The identifiers that a pattern describes, in order and without overlaps; earlier patterns win."""
     spans: list[PhiSpan] = []
     for of_kind in (
-        _spans("email", online.emails(text)),
-        _spans("url", online.find(text)),
-        _matches(addresses.ADDRESS, "address", text),
-        _spans("address", addresses.abroad(text)),
-        _labelled_records(text),
-        _matches(_LAST_DIGITS, "record", text),
-        _matches(phones.PHONE, "phone", text),
-        _spans("phone", phones.national(text)),
-        _matches(addresses.LIVES, "address", text),
-        _spans("date", dates_in_words.find(text)),
-        _spans("date", dates_abroad.find(text)),
-        _spans("date", dates.full_dates(text)),
-        _spans("date", dates.without_year(text)),
-        _spans("date", dates.expected(text)),
-        _matches(_RECORD, "record", text),
-        _matches(_AGE, "age", text),
+        _spans("email", online.emails(note.text)),
+        _spans("url", online.find(note)),
+        _matches(addresses.ADDRESS, "address", note),
+        _spans("address", addresses.abroad(note.text)),
+        _labelled_records(note),
+        _matches(_LAST_DIGITS, "record", note),
+        _spans("phone", phones.labelled(note)),
+        _matches(phones.PHONE, "phone", note),
+        _spans("phone", phones.national(note)),
+        _matches(addresses.LIVES, "address", note),
+        _spans("date", dates_in_words.find(note)),
+        _spans("date", dates_abroad.find(note)),
+        _spans("date", dates.full_dates(note)),
+        _spans("date", dates.without_year(note)),
+        _spans("date", dates.expected(note)),
+        _matches(_RECORD, "record", note),
+        _matches(_AGE, "age", note),
     ):
         spans = add_non_overlapping(spans, of_kind)
     return spans
@@ -161,6 +165,9 @@ def replace_spans(text: str, spans: Iterable[PhiSpan], replacement: Callable[[Ph
 
 def add_non_overlapping(kept: list[PhiSpan], more: Iterable[PhiSpan]) -> list[PhiSpan]:
     """``kept`` and those of ``more`` that overlap none of it, in order. ``kept`` is in order."""
+    more = list(more)
+    if not more:
+        return kept
     starts = [span.start for span in kept]
 
     def is_free(span: PhiSpan) -> bool:
@@ -174,9 +181,9 @@ def _spans(kind: PhiKind, spans: Iterable[tuple[int, int]]) -> Iterator[PhiSpan]
     return (PhiSpan(kind, start, end) for start, end in spans)
 
 
-def _matches(pattern: re.Pattern[str], kind: PhiKind, text: str) -> Iterator[PhiSpan]:
+def _matches(pattern: IndexedPattern, kind: PhiKind, note: IndexedText) -> Iterator[PhiSpan]:
     """The matches of a pattern; where a group of ``_INNER`` matched, it is the identifier and the rest its label."""
-    for match in pattern.finditer(text):
+    for match in note.matches(pattern):
         group = match.lastgroup if match.lastgroup in _INNER else None
         start, end = match.span(group) if group else match.span()
         yield PhiSpan(kind, start, end)
@@ -184,7 +191,6 @@ def _matches(pattern: re.Pattern[str], kind: PhiKind, text: str) -> Iterator[Phi
 
 _INNER = frozenset(
     (
-        "labelled",
         "pager",
         "digits",
         "age",
@@ -204,10 +210,10 @@ _INNER = frozenset(
 )
 
 
-def _labelled_records(text: str) -> Iterator[PhiSpan]:
+def _labelled_records(note: IndexedText) -> Iterator[PhiSpan]:
     """Record numbers after a label; they are searched before telephone numbers and dates, because the label decides."""
-    for match in _LABELLED.finditer(text):
-        if _is_identifier(match) and not dates.begins(text, match.start("number")):
+    for match in note.matches(_LABELLED):
+        if _is_identifier(match) and not dates.begins(note.text, match.start("number")):
             yield PhiSpan("record", *match.span("number"))
 
 

@@ -10,6 +10,7 @@ from data_pipeline.clinical_text import name_lexicon
 from data_pipeline.clinical_text.folding import FoldedText, fold
 from data_pipeline.clinical_text.name_lexicon import Lexicon
 from data_pipeline.notes.deidentification.deidentified_note import DeidentifiedNote
+from data_pipeline.notes.deidentification.indexed_text import IndexedText
 from data_pipeline.notes.deidentification.name_detection import NameDetector
 from data_pipeline.notes.deidentification.phi_patterns import PhiSpan, find_patterns, replace_spans
 from data_pipeline.notes.deidentification.surrogates import Surrogates
@@ -32,8 +33,8 @@ class RuleBasedDeidentifier:
     def find(self, texts: Sequence[str]) -> list[list[PhiSpan]]:
         """The identifiers in each note of one patient, in order and without overlaps."""
         folded = [fold(text) for text in texts]
-        plain = [copy.text for copy in folded]
-        detected = NameDetector(self._lexicon).find(plain, [find_patterns(text) for text in plain])
+        notes = [IndexedText(copy.text) for copy in folded]
+        detected = NameDetector(self._lexicon).find(notes, [find_patterns(note) for note in notes])
         return [list(_in_original(copy, spans)) for copy, spans in zip(folded, detected, strict=True)]
 
     def deidentify(
