@@ -108,19 +108,14 @@ def _check_canary(
 
 def _production_problems(settings: Settings, dataset: str, staged: Move, signed: Signatory) -> list[str]:
     """What the gate of production says against a version, each as a part of a sentence."""
-    if staged.task == task_names.LANGUAGE:
-        from training.language import promote_language
+    from training.language import promote_language
+    from training.promotion import decision, promotion
 
-        repromotion = promote_language.repromotion_params(
-            settings, dataset, staged.to_version, signed.actor, signed.at
-        )
-        return promote_language.production_problems(repromotion, settings)
-    from training.promotion import promotion
-
-    params = promotion.repromotion_params(
+    stage = promote_language if staged.task == task_names.LANGUAGE else promotion
+    params = stage.repromotion_params(
         settings, dataset, staged.task, staged.to_version, signed.actor, signed.at
     )
-    return promotion.production_problems(params, settings)
+    return decision.production_problems(params, settings, stage.judge)
 
 
 def _append(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mediscale.core.errors import NotFoundError, StorageError
-from mediscale.core.refs import Frozen
+from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.storage import durable_files
 from mediscale.storage.calls import canonical
@@ -14,10 +14,17 @@ EVIDENCE_FILE = "evidence.json"
 
 
 class Keyed(Frozen):
-    """Evidence of any kind of model."""
+    """What a stage call measured."""
 
     key: str
     """Of the stage call that measured it."""
+
+
+class VersionEvidence(Keyed):
+    """Evidence about one version of a model."""
+
+    dataset: str
+    model: ModelRef
 
 
 E = TypeVar("E", bound=Keyed)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mediscale.pipeline.local import Results, Run
     from training.evaluation.evaluation_report import Evidence
     from training.language.language_evidence import LanguageMeasures
-    from training.promotion.promotion import Result as Decision
+    from training.promotion.decision import Result as Decision
     from training.statistics.estimate import Estimate
 
 PIPE_WIDTH = 160

@@ -18,10 +18,6 @@ def ask(settings: Settings, dataset: str, task: str, version: int, run_id: str) 
     from training.language import promote_language
     from training.promotion import promotion
 
-    by = signing.actor(settings), caller.now()
-    stage, params = (
-        ("promote_language", promote_language.repromotion_params(settings, dataset, version, *by))
-        if task == LANGUAGE
-        else ("promotion", promotion.repromotion_params(settings, dataset, task, version, *by))
-    )
-    return call.call(stage, params.model_dump(), settings, run_id).result
+    name, stage = ("promote_language", promote_language) if task == LANGUAGE else ("promotion", promotion)
+    params = stage.repromotion_params(settings, dataset, task, version, signing.actor(settings), caller.now())
+    return call.call(name, params.model_dump(), settings, run_id).result

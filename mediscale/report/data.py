@@ -25,6 +25,7 @@ from mediscale.storage.lineage import DECISION, Run
 from training.evaluation import evaluation_report as evidences
 from training.evaluation.evaluation_report import Evidence, SilentPeriod
 from training.promotion import gate, promotion
+from training.promotion.decision import Result as DecisionResult
 from training.promotion.floor import Floor
 from training.promotion.gate import DecisionContext
 
@@ -261,7 +262,7 @@ def _decided(settings: Settings, decision: Call) -> DecidedVersion:
         prior_evaluations=promotion.prior_evaluations(settings, params["dataset"], params["task"], model),
         policy=tasks.load(params["task"]).policy,
         spec=_spec(settings, model),
-        silent=promotion.Result.model_validate(result).silent_period,
+        silent=DecisionResult.model_validate(result).silent_period,
         true_probabilities=params.get("oracle") is not None,
         succession=registry.succession(settings, params["dataset"], model),
     )

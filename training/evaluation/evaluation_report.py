@@ -8,7 +8,7 @@ from mediscale.core.annotations import PatientCount
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
-from training.evidence_files import Keyed, read_evidence
+from training.evidence_files import VersionEvidence, read_evidence
 from training.leakage.certificate import LeakCertificate
 from training.statistics.estimate import Estimate
 
@@ -271,12 +271,10 @@ class Comparison(Frozen):
     """Share of resamples in which the model's log loss is the lower one."""
 
 
-class Evidence(Keyed):
+class Evidence(VersionEvidence):
     """Everything that was measured on one version's held-out patients."""
 
-    dataset: str
     task: TaskName
-    model: ModelRef
     training_set: TableRef
     rows_digest: str
     """SHA-256 over the held-out rows: outcomes, inputs and patients."""

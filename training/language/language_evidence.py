@@ -2,7 +2,7 @@
 
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.inference.base_models import Base
-from training.evidence_files import Keyed
+from training.evidence_files import VersionEvidence
 from training.language.answer_errors import ErrorPattern
 from training.language.confidence import Calibration
 from training.language.export.receipts import Receipt
@@ -40,11 +40,9 @@ class LanguageMeasures(Frozen):
     """How well answers are supported, with and without retrieval; None where there are no passages to check against."""
 
 
-class LanguageEvidence(Keyed):
+class LanguageEvidence(VersionEvidence):
     """``evidence.json`` of a language model."""
 
-    dataset: str
-    model: ModelRef
     base: Base
     questions: TableRef
     n_questions: int
