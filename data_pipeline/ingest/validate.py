@@ -2,7 +2,7 @@
 
 Each rule is declared once. The engine evaluates its predicate on every row, in the pass that writes ``facts``. Great
 Expectations gets the share of rows that break it, for each table of the extract, and decides whether the extract
-passes. Its data docs hold shares and counts, never a value.
+passes (``rule_shares``).
 
 Of an extract that others came before, the patients are judged whose rows differ from those that silver has taken in:
 their facts are appended to ``facts``, and take the place of theirs in ``quarantine``.
@@ -10,7 +10,6 @@ their facts are appended to ``facts``, and take the place of theirs in ``quarant
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,33 +17,26 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from data_pipeline import shards
-from data_pipeline.ingest import engine, landing, patient_facts, silver
+from data_pipeline.ingest import engine, landing, patient_facts, rule_shares, silver
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.absorbed_versions import AbsorbedVersions
 from data_pipeline.ingest.landing import ChangedRows
 from data_pipeline.ingest.patient_rows import PatientSearch
 from data_pipeline.ingest.source import Source, SourceName
 from mediscale.core.annotations import PatientCount, RuntimeInput
-from mediscale.core.errors import QualityError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Context, Stage
-from mediscale.core.table import Rule
 from mediscale.core.tables import CHANGED_SUBJECTS, FACTS, QUARANTINE
 from mediscale.storage import duckdb_tables, lake, table_files
 
 if TYPE_CHECKING:
     import duckdb
-    import pandas as pd
-    from great_expectations import ExpectationSuite
 
 log = logging.getLogger(__name__)
 
 _ALL = pc.CountOptions(mode="all")
-
-MIN_FAILED_ROWS = 20
-"""Fewer failed rows of a table never fail the run by their share, unless they are all the rows of the table."""
 
 
 class Params(Frozen):
@@ -77,20 +69,6 @@ class Result(Frozen):
 
 JUDGED = "judged"
 """The fact of a version of ``facts`` that says how many facts bronze has by then (``lake.fact``)."""
-
-
-@dataclass(frozen=True)
-class TableValidation:
-    """Validation counts of one table of the extract: its facts, and how many of them break each rule."""
-
-    table: str
-    n_facts: int
-    failed: Mapping[str, int]
-
-    def share(self, rule: str) -> float:
-        """The share of facts that break the rule, as it is checked: 0 where fewer than ``MIN_FAILED_ROWS`` do."""
-        failed = self.failed.get(rule, 0)
-        return failed / self.n_facts if failed >= MIN_FAILED_ROWS or failed == self.n_facts else 0.0
 
 
 def run(params: Params, settings: Settings, key: str) -> Result:
@@ -226,15 +204,17 @@ def _check_shares(
     A night of which no share is above the bound has no docs and is not asked about: importing the library takes longer
     than most nights.
     """
-    tables = _validations(patterns)
+    tables = rule_shares.validations(patterns)
     log.info("%s facts of %d tables are checked", count(sum(t.n_facts for t in tables)), len(tables))
-    if night and not is_any_share_above(tables, params.max_quarantine_share):
+    if night and not rule_shares.is_any_share_above(tables, params.max_quarantine_share):
         return ""
-    failed_rules = validate_shares(tables, params.max_quarantine_share)
+    failed = rule_shares.failed_rules(tables, params.max_quarantine_share)
     docs = f"quality/{params.dataset}/{key}"
-    write_data_docs(tables, params.max_quarantine_share, str(settings.home / docs))
-    if failed_rules:
-        raise too_many_broken(tables, failed_rules, params)
+    rule_shares.write_data_docs(tables, params.max_quarantine_share, str(settings.home / docs))
+    if failed:
+        raise rule_shares.too_many_broken(
+            tables, failed, params.max_quarantine_share, params.dataset, params.source
+        )
     return docs
 
 
@@ -286,117 +266,6 @@ def _judged_facts(
     n_rows = sum(lake.dataset(settings, ref).count_rows() for ref in params.bronze.values())
     pieces = -(-n_rows // facts.PIECE_ROWS) or 1
     yield from facts.judged_rows(database, source, tables, params.dataset, pieces)
-
-
-def _validations(patterns: list[tuple[str, str | None, int]]) -> list[TableValidation]:
-    """Counts per table and rule from (table, broken rules, rows)."""
-    validations = []
-    for table in sorted({table for table, _, _ in patterns}):
-        own = [(broken, rows) for name, broken, rows in patterns if name == table]
-        counts = {
-            rule.name: sum(rows for broken, rows in own if broken and rule.name in broken.split(","))
-            for rule in FACTS.all_rules
-        }
-        validations.append(TableValidation(table, sum(rows for _, rows in own), counts))
-    return validations
-
-
-def is_any_share_above(tables: list[TableValidation], max_share: float) -> bool:
-    """Whether Great Expectations would find a rule that is broken too often."""
-    limited = [rule.name for rule in FACTS.all_rules if rule.limited]
-    return any(table.share(rule) > max_share for table in tables for rule in limited)
-
-
-def validate_shares(tables: list[TableValidation], max_share: float) -> list[str]:
-    """Has Great Expectations judge the shares, and returns the rules that failed."""
-    _, batch = _batch()
-    judged = batch.get_batch({"dataframe": _shares(tables)}).validate(
-        _suite(max_share), result_format="BOOLEAN_ONLY"
-    )
-    return [str(o.expectation_config.kwargs["column"]) for o in judged.results if not o.success]
-
-
-def write_data_docs(tables: list[TableValidation], max_share: float, folder: str) -> None:
-    """Writes the pages of Great Expectations, which take it longer than judging does."""
-    import great_expectations as gx
-
-    context, batch = _batch()
-    context.add_data_docs_site("docs", _site(folder))
-    suite = context.suites.add(_suite(max_share))
-    definition = gx.ValidationDefinition(name="quality", data=batch, suite=suite)
-    checkpoint = gx.Checkpoint(
-        name="quality",
-        validation_definitions=[context.validation_definitions.add(definition)],
-        result_format="BASIC",
-    )
-    context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": _shares(tables)})
-    context.build_data_docs(site_names=["docs"])
-
-
-def _batch() -> tuple[Any, Any]:
-    """A context of Great Expectations without files, and its definition of the batch of shares."""
-    import os
-
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read when the library is imported
-    import great_expectations as gx
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    asset = context.data_sources.add_pandas("facts").add_dataframe_asset("shares")
-    return context, asset.add_batch_definition_whole_dataframe("tables")
-
-
-def _suite(max_share: float) -> "ExpectationSuite":
-    from great_expectations import ExpectationSuite
-    from great_expectations import expectations as gxe
-
-    expectations = [
-        gxe.ExpectColumnMaxToBeBetween(
-            column=rule.name, max_value=max_share, description=_sentence(rule, max_share)
-        )
-        for rule in FACTS.all_rules
-        if rule.limited
-    ]
-    return ExpectationSuite(name=FACTS.name, expectations=expectations)
-
-
-def _site(folder: str) -> dict[str, Any]:
-    return {
-        "class_name": "SiteBuilder",
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder},
-    }
-
-
-def _sentence(rule: Rule, max_share: float) -> str:
-    return f"{rule.name}: {rule.meaning}, but for at most {max_share:.1%} of any table's facts"
-
-
-def _shares(tables: list[TableValidation]) -> "pd.DataFrame":
-    """The shares of failed facts, one row per table and one column per rule."""
-    import pandas as pd
-
-    rules = {rule.name: [table.share(rule.name) for table in tables] for rule in FACTS.all_rules}
-    return pd.DataFrame({"table": [t.table for t in tables], "facts": [t.n_facts for t in tables], **rules})
-
-
-def too_many_broken(tables: list[TableValidation], failed_rules: list[str], params: Params) -> QualityError:
-    """The error for rules that are broken too often; it tells of the worst in full and names the others."""
-    worst, rule = max(
-        ((table, name) for table in tables for name in failed_rules), key=lambda pair: pair[0].share(pair[1])
-    )
-    meaning = next(r.meaning for r in FACTS.all_rules if r.name == rule)
-    others = (
-        f" (broken too often as well: {', '.join(n for n in failed_rules if n != rule)})"
-        if len(failed_rules) > 1
-        else ""
-    )
-    return QualityError(
-        f"{worst.failed[rule]} of the {worst.n_facts} facts in {worst.table} break the rule {rule} ({meaning}): "
-        f"{worst.share(rule):.1%}, allowed are {params.max_quarantine_share:.1%}{others}. `mediscale "
-        f"quarantine --dataset {params.dataset} --rule {rule}` names file and line of each: correct the extract or the "
-        f"source {params.source}, or allow more with max_quarantine_share."
-    )
 
 
 def _summary(result: Result) -> str:

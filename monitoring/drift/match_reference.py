@@ -4,7 +4,7 @@ A patient of the lake is compared with whole rows. A request that gives plain va
 ones is the caller's doing: a form always asks for the same few, while an interface sends all that it has.
 
 - What a form left out says nothing of its patients: they are compared with those for whom the same things were
-  measured, reduced to what the form would have said of them (``features.as_request``).
+  measured, reduced to what the form would have said of them (``plain_inputs.as_request``).
 - What an interface left out was not measured: its patients are compared with all, reduced to what any of its requests
   said, and as incomplete as they were.
 

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from data_pipeline.ingest import validate
-from data_pipeline.ingest.validate import Params, TableValidation
+from data_pipeline.ingest import rule_shares, validate
+from data_pipeline.ingest.rule_shares import TableValidation
+from data_pipeline.ingest.validate import Params
 from mediscale.core.errors import QualityError
 from mediscale.storage import lake
 
@@ -58,9 +59,9 @@ def test_great_expectations_names_the_rule_of_a_table_that_breaks_it_too_often()
         TableValidation("labevents", 1000, {"unit_known": 120}),
         TableValidation("chartevents", 9000, {}),
     ]
-    failed = validate.validate_shares(verdicts, 0.05)
+    failed = rule_shares.failed_rules(verdicts, 0.05)
     assert failed == ["unit_known"]
-    assert str(validate.too_many_broken(verdicts, failed, PARAMS)) == (
+    assert str(rule_shares.too_many_broken(verdicts, failed, 0.05, PARAMS.dataset, PARAMS.source)) == (
         "120 of the 1000 facts in labevents break the rule unit_known (the unit is one that the source's YAML "
         "converts): 12.0%, allowed are 5.0%. `mediscale quarantine --dataset hospital --rule unit_known` names file "
         "and line of each: correct the extract or the source mimic-iv, or allow more with max_quarantine_share."
@@ -71,8 +72,8 @@ def test_great_expectations_names_the_rule_of_a_table_that_breaks_it_too_often()
 @pytest.mark.parametrize("broken", [0, 49, 50, 51, 1000])
 def test_a_night_is_shown_to_great_expectations_where_it_would_fail(rule: str, broken: int) -> None:
     verdicts = [TableValidation("labevents", 1000, {rule: broken}), TableValidation("chartevents", 9000, {})]
-    failed = validate.validate_shares(verdicts, 0.05)
-    assert validate.is_any_share_above(verdicts, 0.05) is bool(failed)
+    failed = rule_shares.failed_rules(verdicts, 0.05)
+    assert rule_shares.is_any_share_above(verdicts, 0.05) is bool(failed)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_few_rows_stop_nothing_unless_they_are_all(judged: int, broken: int, sha
 def test_a_run_that_is_stopped_leaves_its_quarantine(
     iii: "Hospital", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validate, "MIN_FAILED_ROWS", 1)
+    monkeypatch.setattr(rule_shares, "MIN_FAILED_ROWS", 1)
     params = Params(source="mimic-iii", dataset="stopped", bronze=iii.bronze.bronze)
     with pytest.raises(QualityError, match=r"of the .* facts in .* break the rule"):
         validate.run(params, iii.settings, "stopped")
