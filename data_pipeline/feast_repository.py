@@ -3,9 +3,9 @@
 The folder has a task's features as a Parquet file, the definitions of entities, source and feature view, and a
 configuration with files offline and SQLite online: ``feast apply`` and ``feast materialize-incremental`` run in it.
 The event time of a row is its prediction time, and so is its created time: a row says what was known then, and nothing
-that was known later changes it. A row that was computed again with what was known later would have the same event time
-and a later created time, and Feast, which takes the row created last whatever the moment that is asked for, would
-answer with it (``tests/interop/test_feast.py``). So there is none.
+that was known later changes it. So there is no second row of a prediction that was computed again: it would have the
+same event time and a later created time, and Feast takes the row created last, whatever the moment that is asked for
+(``tests/interop/test_feast.py``).
 """
 
 from pathlib import Path

@@ -13,7 +13,7 @@ from contextlib import closing
 from datetime import datetime
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -94,6 +94,14 @@ class Result(Frozen):
     """Whether the extract has clinical notes, which ``deidentify`` reads from bronze."""
 
 
+class Before(NamedTuple):
+    """The state that an extract is appended to."""
+
+    absorbed: AbsorbedVersions
+    events: TableRef
+    subjects: TableRef
+
+
 APPENDED = ("appended", "corrected", "retracted")
 """The counts of a result that a commit states of its own rows, for the call may be killed after it."""
 
@@ -107,18 +115,18 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     """
     stream_record.refuse_replacing(settings, params.dataset)
     source = sources.load(params.source)
-    absorbed, made_from, listed = params.absorbed, params.made_from, params.listed
-    if absorbed is None or made_from is None or listed is None:
+    if params.absorbed is None or params.made_from is None or params.listed is None:
         return _begin(params, settings, source, key)
-    if absorbed.same_rules and params.facts == absorbed.facts:
-        return _result(settings, params, made_from, listed)
-    if not absorbed.same_rules:
-        return _take_changed_rules(params, settings, source, key, absorbed, made_from, listed)
+    before = Before(params.absorbed, params.made_from, params.listed)
+    if before.absorbed.same_rules and params.facts == before.absorbed.facts:
+        return _result(settings, params, before.events, before.subjects)
+    if not before.absorbed.same_rules:
+        return _take_changed_rules(params, settings, source, key, before)
     with engine.connection(settings) as database:
         _load(database, settings, source, params)
-        superseding = _superseding(database, settings, source, params, absorbed, made_from)
-        subjects = _list_new(database, settings, source, params, listed, key)
-    return _append(params, settings, key, made_from, superseding, subjects)
+        superseding = _superseding(database, settings, source, params, before)
+        subjects = _list_new(database, settings, source, params, before.subjects, key)
+    return _append(params, settings, key, before.events, superseding, subjects)
 
 
 def _append(
@@ -138,13 +146,7 @@ def _append(
 
 
 def _take_changed_rules(
-    params: Params,
-    settings: Settings,
-    source: Source,
-    key: str,
-    absorbed: AbsorbedVersions,
-    made_from: TableRef,
-    listed: TableRef,
+    params: Params, settings: Settings, source: Source, key: str, before: Before
 ) -> Result:
     """Appends what the changed rules and this extract add; where the rules change what is there, writes all anew."""
     added: list[Superseding] = []
@@ -154,20 +156,22 @@ def _take_changed_rules(
         extract = changed_rules.Extract(
             params.dataset, params.bronze, params.seen, _moments(settings, params.dataset)
         )
-        states = partial(changed_rules.restated, database, settings, source, extract, absorbed, made_from)
+        states = partial(
+            changed_rules.restated, database, settings, source, extract, before.absorbed, before.events
+        )
         with closing(states()) as every:
             anew = False
             for state in every:
                 if anew := state.changes_what_is_there:
                     break
                 added.append(state.added)
-        subjects = _list_new(database, settings, source, params, listed, key)
+        subjects = _list_new(database, settings, source, params, before.subjects, key)
         if not anew:
-            return _append(params, settings, key, made_from, supersede.together(added), subjects)
+            return _append(params, settings, key, before.events, supersede.together(added), subjects)
         log.info("the rules changed events that were there: silver is made anew")
         rows = chain.from_iterable(shards.in_order(state.rows).to_batches() for state in states())
         files = _write_shards(settings, params.dataset, rows)
-    events = _commit(params, settings, key, files, lake.fact(settings, made_from, shards.SHARD_COUNT))
+    events = _commit(params, settings, key, files, lake.fact(settings, before.events, shards.SHARD_COUNT))
     return _result(settings, params, events, subjects).model_copy(update={"rebuilt": True})
 
 
@@ -254,11 +258,10 @@ def _superseding(
     settings: Settings,
     source: Source,
     params: Params,
-    absorbed: AbsorbedVersions,
-    made_from: TableRef,
+    before: Before,
 ) -> Superseding:
     """What the facts of this call say beyond the events that are there."""
-    n_shards = lake.fact(settings, made_from, shards.SHARD_COUNT)
+    n_shards = lake.fact(settings, before.events, shards.SHARD_COUNT)
     if params.changed is None:
         duckdb_tables.view(database, settings, params.facts, "facts")
     else:
@@ -267,8 +270,8 @@ def _superseding(
     rows = placing.placed_events(database, source, params.dataset, "facts", n_shards)
     return supersede.together(
         [
-            supersede.compare(asserted, there, unusable, seen_at, absorbed.seen_at, source.complete)
-            for asserted, there in _side_by_side(settings, params, made_from, n_shards, rows)
+            supersede.compare(asserted, there, unusable, seen_at, before.absorbed.seen_at, source.complete)
+            for asserted, there in _side_by_side(settings, params, before.events, n_shards, rows)
         ]
     )
 

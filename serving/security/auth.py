@@ -13,10 +13,6 @@ from serving.log.logged_answers import Requester
 from serving.security.access import Access
 from serving.security.principal import PURPOSES, Principal, RefusedError, Role
 
-OPEN_PATHS = frozenset({"/live", "/ready", "/docs", "/openapi.json"})
-"""Routes that nobody needs a role for. The first two are one word for whoever restarts or balances servers, which has
-no key; the others are the same for every hospital, and the page is where a person types a key in."""
-
 PURPOSE_HEADER = "Purpose-Of-Use"
 
 
