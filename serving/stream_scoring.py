@@ -63,10 +63,8 @@ class StreamScorer:
         for number in numbers:
             try:
                 record = self._patients.find(Patient(number, None), specs, reads)
-            except (
-                InputError,
-                NotFoundError,
-            ):  # no adult in hospital, or the models are not made for this moment
+            except (InputError, NotFoundError):
+                # No adult is in hospital, or the models are not made for this moment.
                 refused += 1
                 continue
             answer, rows = responses.of_patient(

@@ -56,9 +56,8 @@ class PerformanceGauges:
             for name, column in _COLUMN.items():
                 value = row[column]
                 self._metrics.performance[name].labels(*labels).set(math.nan if value is None else value)
-        for labels in (
-            self._shown.get(task, set()) - newest.keys()
-        ):  # gauges that processes share can't be removed
+        # Gauges that processes share can't be removed.
+        for labels in self._shown.get(task, set()) - newest.keys():
             for name, gauge in self._metrics.performance.items():
                 gauge.labels(*labels).set(0 if name == "performance_alarm" else math.nan)
         self._shown[task] = set(newest)

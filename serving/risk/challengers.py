@@ -55,19 +55,15 @@ class Challengers:
         computed = timed.value
         for (split, _), future in zip(challengers, others, strict=True):
             before = _risk_of(split.traffic.task, computed[0])
-            if before is None:  # nothing that was given is an input of the task, or it may not be asked then
-                continue
-            if (
-                before.model != split.traffic.model
-            ):  # a points score answered: nothing that it can be held against
+            # The task may not be asked then or has no input here, or a points score answered: nothing to compare with.
+            if before is None or before.model != split.traffic.model:
                 continue
             limit = self._analysis.limit(timed.seconds)
             outcome = await _outcome(future, limit)
             self._analysis.observe(split, _comparison(split, before, timed.seconds, outcome, limit))
             computed = _merged(split, computed, outcome)
-            if isinstance(
-                outcome, TimeoutError
-            ):  # the thread hangs: what it would have asked next is not judged
+            # The thread hangs, so that what it would have asked next is not judged.
+            if isinstance(outcome, TimeoutError):
                 break
         return computed
 

@@ -94,9 +94,8 @@ def export(
     if "hub" in names and not repository:
         raise UsageError("A form for the hub needs --repository OWNER/NAME.")
     version = Version.load(settings, model, repository)
-    language_version.load(
-        settings, version.files
-    )  # refuses a version that answers otherwise than in training
+    # Loading refuses a version that answers otherwise than in training.
+    language_version.load(settings, version.files)
     questions = probe_questions(settings, model)
     parent = responses(version.parent(), questions)
     for name in names:
