@@ -18,7 +18,7 @@ class Datasets(NamedTuple):
 
 
 def choose(settings: Settings, names: Sequence[str], alias: Alias) -> Datasets:
-    """Of the named datasets, or of all in the lake, those with models under the alias.
+    """The datasets with models under the alias, of those that are named, else of all in the lake.
 
     Raises:
         NotFoundError: there is none.
