@@ -7,7 +7,8 @@ XGBoost, and unpickles nothing.
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,16 +110,39 @@ def load(
         StorageError: they are not those that were registered, or do not answer as they did in training.
         InputError: the model is of a kind that can't be explained exactly.
     """
-    files = model_files.read_verified(settings, model)
+    predictor = _read(model, model_files.read_verified(settings, model), reader_of)
+    _check(predictor, task)
+    return predictor
+
+
+def load_folder(folder: Path) -> Predictor:
+    """Loads a version from its folder alone, to answer values and no notes; no record says what its digest must be.
+
+    Raises:
+        NotFoundError: its files are gone.
+        StorageError: they do not answer as they did in training.
+        InputError: the model is of a kind that can't be explained exactly.
+    """
+    files = model_files.answering_files(folder)
+    model = ModelRef(name=folder.name, version=0, uri=str(folder), digest=model_files.digest(folder))
+    predictor = _read(model, files)
+    named = replace(predictor, model=model.model_copy(update={"name": predictor.spec.name}))
+    _check(named, named.spec.task)
+    return named
+
+
+def _read(
+    model: ModelRef,
+    files: Mapping[str, bytes],
+    reader_of: Callable[[Mapping[str, bytes]], Reader] | None = None,
+) -> Predictor:
     try:
         spec = PredictorSpec.model_validate_json(files[PREDICTOR_FILE])
         trees = TreeEnsemble(_decoded(files[MODEL_FILE]))
-        reader = reader_of(model_files.note_model_files(files)) if spec.notes else None
+        reader = reader_of(model_files.note_model_files(files)) if spec.notes and reader_of else None
     except (KeyError, ValidationError) as error:
         raise StorageError(f"The files of {model} lack what serving reads; train it again.") from error
-    predictor = Predictor(model, spec, trees, reader)
-    _check(predictor, task)
-    return predictor
+    return Predictor(model, spec, trees, reader)
 
 
 def load_points_score(settings: Settings, model: ModelRef, task: TaskName) -> Predictor:

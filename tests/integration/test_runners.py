@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
@@ -127,6 +128,20 @@ def test_every_stage_did_the_same(homes: dict[str, Settings], runner: str) -> No
 
 def test_the_cli_did_every_stage_of_every_task(homes: dict[str, Settings]) -> None:
     assert len(_done(homes["cli"])) == len(list(steps.nodes(steps.RISK))) + 1
+
+
+def test_a_notebook_reads_what_a_run_left(undisturbed_run: Settings, tmp_path: Path) -> None:
+    """The cell on the data scientist's page, typed beside a home."""
+    (cell,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data-scientist.md").read_text(), re.DOTALL)
+    (tmp_path / ".mediscale").symlink_to(undisturbed_run.home)
+    printed = subprocess.run(
+        [sys.executable, "-c", f"{textwrap.dedent(cell)}\nprint(len(held_out), risks.between(0, 1).sum())"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert int(printed[0]) == int(printed[1]) > 10
 
 
 def test_a_killed_step_left_nothing_twice(homes: dict[str, Settings]) -> None:

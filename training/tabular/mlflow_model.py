@@ -1,12 +1,14 @@
-"""The risk model's folder and run: MLflow's XGBoost flavour, the predictor's own files, SHAP importance."""
+"""The risk model's folder and run: MLflow's flavours, the predictor's own files, SHAP importance."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mediscale.core.refs import TableRef
+from mediscale.inference import mlflow_flavor
 from mediscale.inference.model_files import MODEL_FILE, PREDICTOR_FILE
 from mediscale.inference.model_spec import PredictorSpec
 from mediscale.storage.calls import canonical
@@ -60,13 +62,15 @@ def _importance(trained: TrainedRun, mlflow: "MlflowClient", run_id: str) -> Non
 
 
 def save(trained: TrainedRun, key: str, folder: Path) -> None:
-    """The model's folder: MLflow's XGBoost flavour in XGBoost's own JSON, and our file beside it.
+    """The model's folder: MLflow's XGBoost flavour in XGBoost's own JSON, our file beside it, and our flavour, which
+    reads both and is what ``mlflow.pyfunc`` answers by.
 
     Which call made it stands in MLflow's card alone: the files that answer are the same for equal models.
     """
-    import xgboost
+    from mlflow import pyfunc
     from mlflow import xgboost as flavour
     from mlflow.models import Model
+    from mlflow.models.model import MLMODEL_FILE_NAME
 
     # MLflow would write the clock and a random identity into MLmodel; both are with the run and the logged model
     card = Model(model_uuid=key, utc_time_created="see the run")
@@ -76,10 +80,18 @@ def save(trained: TrainedRun, key: str, folder: Path) -> None:
         mlflow_model=card,
         signature=_signature(trained.spec),
         input_example=_example(trained.spec),
-        pip_requirements=[f"xgboost=={xgboost.__version__}"],
+        pip_requirements=[f"{package}=={version(package)}" for package in ("mediscale", "xgboost")],
         model_format=Path(MODEL_FILE).suffix[1:],
     )
     (folder / PREDICTOR_FILE).write_text(canonical(trained.spec))
+    environments = card.flavors[pyfunc.FLAVOR_NAME][pyfunc.ENV]
+    pyfunc.add_to_model(
+        card,
+        loader_module=mlflow_flavor.__name__,
+        conda_env=environments["conda"],
+        python_env=environments["virtualenv"],
+    )
+    card.save(str(folder / MLMODEL_FILE_NAME))
 
 
 def _signature(spec: PredictorSpec) -> Any:
@@ -87,7 +99,8 @@ def _signature(spec: PredictorSpec) -> Any:
     from mlflow.types.schema import ColSpec, Schema
 
     inputs = Schema([ColSpec("double", name, required=False) for name in spec.features])
-    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("double", "uncalibrated_risk")]))
+    outputs = Schema([ColSpec("double", "risk"), ColSpec("boolean", "needs_clinician_review")])
+    return ModelSignature(inputs=inputs, outputs=outputs)
 
 
 def _example(spec: PredictorSpec) -> Any:

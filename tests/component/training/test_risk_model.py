@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import xgboost
 from mlflow.tracking import MlflowClient
@@ -150,6 +151,23 @@ def test_loading_it_by_its_registered_name_leaves_the_digest_alone(world, tmp_pa
         assert model_files.digest(trained_in) == before
     finally:
         (tmp_path / "moved").rename(tmp_path / "home" / "artifacts")
+
+
+def test_mlflow_answers_with_the_risks_of_the_server(world, monkeypatch) -> None:
+    """And not with the output of the trees, which is not calibrated; a value that is missing stays missing."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.settings.tracking_uri)
+    predictor = tabular.load(world.settings, world.model, "mortality")
+    rows = pd.DataFrame(
+        [a.inputs for a in predictor.spec.known_answers], columns=list(predictor.spec.features)
+    )
+    assert rows.isna().any(axis=None)
+    model = mlflow.pyfunc.load_model(f"models:/{world.model.name}/1")
+    answers = model.predict(rows.astype("float64"))
+    assert answers["risk"].tolist() == [predictor.score(row).risk for row in rows.to_numpy(dtype=np.float64)]
+    assert answers["needs_clinician_review"].all()
+    assert [column.name for column in model.metadata.signature.outputs] == [*answers]
+    trees = mlflow.xgboost.load_model(f"models:/{world.model.name}/1")
+    assert not np.allclose(answers["risk"], trees.inplace_predict(rows.to_numpy(dtype=np.float64)), atol=1e-4)
 
 
 def test_run_twice_is_registered_once(world, client) -> None:
