@@ -85,7 +85,11 @@ def rows_of(text: str, analyzed: NoteAnalysis) -> Iterator[dict[str, Any]]:
         for one in values:
             yield _row(field, text, one)
     for vital in analyzed.vitals:
-        yield {**_row("vital sign", text, vital), "name": vital.kind, "value": vital.value}
+        yield {
+            **_row("vital sign", text, vital),
+            "name": vital.kind,
+            "value": f"{vital.value} {vital.unit}".strip(),
+        }
     yield {"field": "urgency", "name": analyzed.urgency}
     yield {"field": "risk", "name": analyzed.risk.level}
 

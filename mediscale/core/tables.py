@@ -212,7 +212,7 @@ NOTE_FIELDS = Table(
         Nullable(
             "name", "string", "usual name of the finding or drug, kind of vital sign, level, or language"
         ),
-        Nullable("value", "string", "of a vital sign, as written"),
+        Nullable("value", "string", "of a vital sign, as written, with sign and unit"),
         Nullable(
             "status", "string", "a finding: present, absent, family; a drug: taken, stopped, held, considered"
         ),

@@ -9,7 +9,7 @@ from mediscale.core.errors import InputError
 
 __all__ = ["RULES_VERSION", "NoteAnalysis", "analyze"]
 
-RULES_VERSION = 10
+RULES_VERSION = 11
 """Rises when the rules change what is read from a note."""
 
 

@@ -44,10 +44,13 @@ class Medication(Evidence):
 
 
 class Vital(Evidence):
-    """A vital sign as it is written, without its unit."""
+    """A vital sign as it is written."""
 
     kind: VitalKind
     value: str
+    """``<`` or ``>`` stands before what is only a bound."""
+    unit: str = ""
+    """Of a temperature or weight, where the note says it: ``°C``, ``°F``, ``kg``, ``lb`` or ``g``."""
 
 
 class Statement(Evidence):

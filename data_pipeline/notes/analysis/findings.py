@@ -13,6 +13,7 @@ from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.text import END, ClinicalText
 from data_pipeline.drugs.mentions import packaged
 from data_pipeline.notes.analysis.fields import Finding, Status
+from data_pipeline.notes.analysis.medications import is_given
 from data_pipeline.notes.analysis.sections import Sections
 
 _ENDINGS = (
@@ -164,7 +165,7 @@ def _mentions(text: ClinicalText) -> Iterator[_Mention]:
     i, words = 0, text.words
     while i < len(words):
         others = _look_alike(words, i)
-        if others or _is_form_of_address(text, i):
+        if others or is_given(text, i) or _is_form_of_address(text, i):
             i += max(others, 1)
             continue
         by_list, by_form = _listed(words, i), _complaint(text, i) or _formed(text, i)

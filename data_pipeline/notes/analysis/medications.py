@@ -17,11 +17,12 @@ from data_pipeline.notes.analysis.sections import Sections
 
 _COUNT = r"(?:one-half|half|one|two|three|four|six|eight|twelve)"
 _DOSE = re.compile(
-    r"(?<![\w.])(?:\d+(?:[.,/]\d+)*|\.\d+)(?:\s*(?:-|to)\s*\d+(?:[.,]\d+)?)?\s*(?:mg|mcg|micrograms?|milligrams?"
-    r"|grams?|g|units?|meq|ml"
+    r"(?<![\w.])(?:\d+(?:[.,/]\d+)*|\.\d+)(?:\s*(?:-|to)\s*\d+(?:[.,]\d+)?)?\s*(?:mg|mcg|[uµμ]g|micrograms?|milligrams?"
+    r"|grams?|g|units?|u|meq|ml"
     r"|cc|puffs?|sprays?|drops?|%|tablets?|tabs?|capsules?|caps?|teaspoons?|tablespoons?|iu)\b(?:/(?:kg|ml|hr?|hour|day))?"
     rf"|\b{_COUNT}(?:(?: (?:to|or) |-){_COUNT})? (?:puffs?|sprays?|drops?|tablets?|tabs?|capsules?|caps?|teaspoons?)\b"
 )
+_DOSE_BEHIND = re.compile(rf"[\s:]+(?:{_DOSE.pattern})")
 _ROUTE = re.compile(
     r"\b(?:p\.?o\.?|per os|oral(?:ly)?|by mouth|iv (?:push|drip|piggyback)|ivpb|iv|i\.v\.|intravenous(?:ly)?"
     r"|im|i\.m\.|intramuscular(?:ly)?|subcutaneous(?:ly)?|subcut?|subq|sub-q|s\.c\.|sc|sq|topical(?:ly)?"
@@ -79,6 +80,18 @@ _NEXT_ITEM = re.compile(
 """A comma behind which nothing of a drug's use follows: another item, or another clause."""
 _ALLERGY = re.compile(r"\b(?:allerg(?:ic|y|ies)|intoleran(?:t|ce)|hypersensitiv(?:e|ity)) (?:to|of)\b[^.;]*$")
 """Words before a drug that was not tolerated."""
+
+
+_WITH_DOSE = frozenset({"insulin", "ms"})
+"""Words that are a drug where a dose stands beside them, and else a part of another name or a disease: of MS, which is
+morphine or magnesium sulfate or multiple sclerosis, nobody can say which drug."""
+
+
+def is_given(text: ClinicalText, i: int) -> bool:
+    """Whether a word that may be something else is a drug, by the dose right before or behind it."""
+    if text.words[i] not in _WITH_DOSE:
+        return False
+    return bool(_before(text, text.starts[i])["dose"] or _DOSE_BEHIND.match(text.plain, text.ends[i]))
 
 
 _Place = tuple[str, tuple[str, ...], int, int]
@@ -173,7 +186,10 @@ def _places(text: ClinicalText, context: Context, sections: Sections) -> Iterato
     for word, start, end in zip(text.words, text.starts, text.ends, strict=True):
         i = text.word_in_plain(start)
         if (
-            word in _more_drugs()
+            (
+                word in _more_drugs()
+                or (is_given(text, i) and not any(begin <= start < stop for *_, begin, stop in places))
+            )
             and not sections.is_heading(start)
             and sections.kind(start) != "allergies"
             and not (_is_denied(text, unnamed, context, i, i + 1) or _is_not_tolerated(text, start))

@@ -74,9 +74,16 @@ def dangerous(vitals: list[Vital]) -> list[Factor]:
     return [
         _factor(vital)
         for vital in vitals
-        if vital.kind in _LIMITS
-        and not _LIMITS[vital.kind][0] < _number(vital.value) < _LIMITS[vital.kind][1]
+        if vital.kind in _LIMITS and _is_beyond(vital, *_LIMITS[vital.kind])
     ]
+
+
+def _is_beyond(vital: Vital, low: float, high: float) -> bool:
+    """Whether the value, or each that a bound leaves open, is none between the limits."""
+    number = _number(vital.value)
+    return (number <= low and not vital.value.startswith(">")) or (
+        number >= high and not vital.value.startswith("<")
+    )
 
 
 _LIMITS = {
@@ -111,11 +118,17 @@ _POINTS = {
 
 
 def _points(vital: Vital) -> int:
+    """The points of a sign; of a bound the fewest that it leaves open, for "SpO2 > 92 %" is mostly what is aimed at."""
     bands = _POINTS.get(vital.kind)
     if bands is None:
         return 0
     value = _celsius(_number(vital.value)) if vital.kind == "temperature" else _number(vital.value)
-    return next(points for most, points in bands if value <= most)
+    at = next(i for i, (most, _) in enumerate(bands) if value <= most)
+    if vital.value.startswith("<"):
+        return min(points for _, points in bands[: at + 1])
+    if vital.value.startswith(">"):
+        return min(points for _, points in bands[at:])
+    return bands[at][1]
 
 
 def _celsius(temperature: float) -> float:
@@ -132,7 +145,7 @@ def _factor(vital: Vital) -> Factor:
 
 
 def _number(value: str) -> float:
-    return float(value.partition("/")[0])
+    return float(value.lstrip("<>").partition("/")[0])
 
 
 def risk(

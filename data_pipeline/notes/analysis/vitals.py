@@ -1,4 +1,4 @@
-"""Vital signs of a note, as they are written; a range, such as "110-130/60-80", is none."""
+"""Vital signs of a note, as they are written, with sign and unit; a range, such as "110-130/60-80", is none."""
 
 import re
 
@@ -46,16 +46,50 @@ _PATTERNS: tuple[tuple[VitalKind, str], ...] = (
 )
 
 
+_SIGN = re.compile(
+    r"(?:(?P<below><|≤|\b(?:less|lower) than|\bbelow|\bunder)|(?P<above>(?<![-=])>|≥|\b(?:greater|higher|more) than"
+    r"|\babove|\bover))\s?=?\s?$"
+)
+"""Before a number that is only a bound."""
+_SIGN_CHARACTERS = 14
+_UNITS: dict[VitalKind, tuple[tuple[str, re.Pattern[str]], ...]] = {
+    "temperature": (
+        ("°F", re.compile(r"\s?(?:°|º|degrees?|deg\.?)?\s?(?:f|fahrenheit)\b")),
+        ("°C", re.compile(r"\s?(?:°|º|degrees?|deg\.?)?\s?(?:c|celsius|centigrade)\b")),
+    ),
+    "weight": (
+        ("lb", re.compile(r"\s?(?:lbs?|pounds?)\b")),
+        ("kg", re.compile(r"\s?(?:kgs?|kilo\w*)\b")),
+        ("g", re.compile(r"\s?(?:g|grams?)\b")),
+    ),
+}
+"""Behind a number that has more than one unit."""
+
+
 def find(text: ClinicalText) -> list[Vital]:
-    """The vital signs in the order of the note; of equal ones the first."""
-    spans: dict[tuple[VitalKind, str], tuple[int, int]] = {}
+    """The vital signs in the order of the note; of equal ones the first. A pressure of which the diastolic is not the
+    lower one is none."""
+    spans: dict[tuple[VitalKind, str, str], tuple[int, int]] = {}
     for kind, pattern in _PATTERNS:
         for match in re.finditer(pattern, text.plain):
-            value = next(filter(None, match.groupdict().values()))
-            written = value.replace("over", "/").replace(",", ".")
-            spans.setdefault((kind, "".join(written.split())), match.span())
+            group = next(name for name, value in match.groupdict().items() if value)
+            value = "".join(match[group].replace("over", "/").replace(",", ".").split())
+            systolic, is_pressure, diastolic = value.partition("/")
+            if is_pressure and kind == "blood pressure" and int(systolic) <= int(diastolic):
+                continue
+            value = _sign(text.plain, match.start(group)) + value
+            spans.setdefault((kind, value, _unit(kind, text.plain, match.end(group))), match.span())
     vitals = []
-    for (kind, value), span in spans.items():
+    for (kind, value, unit), span in spans.items():
         start, end = text.original_span(*span)
-        vitals.append(Vital(kind=kind, value=value, start=start, end=end))
+        vitals.append(Vital(kind=kind, value=value, unit=unit, start=start, end=end))
     return sorted(vitals, key=lambda vital: vital.start)
+
+
+def _sign(plain: str, start: int) -> str:
+    match = _SIGN.search(plain, max(0, start - _SIGN_CHARACTERS), start)
+    return "" if match is None else "<" if match["below"] else ">"
+
+
+def _unit(kind: VitalKind, plain: str, end: int) -> str:
+    return next((unit for unit, pattern in _UNITS.get(kind, ()) if pattern.match(plain, end)), "")

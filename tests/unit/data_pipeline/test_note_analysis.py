@@ -73,6 +73,78 @@ def test_a_range_is_no_vital_sign_and_none_is_made_of_its_ends(note: str, values
     assert [vital.value for vital in analyze(note).vitals] == values
 
 
+@pytest.mark.parametrize(
+    ("note", "vitals"),
+    [
+        ("T 101.2F, wt 154 lb", [("101.2", "°F"), ("154", "lb")]),
+        ("T 38.4 °C. Weighs 70 kg", [("38.4", "°C"), ("70", "kg")]),
+        ("Temp 99 degrees Fahrenheit; temp 38", [("99", "°F"), ("38", "")]),
+        ("HR <40", [("<40", "")]),
+        ("HR over 100, RR less than 8", [(">100", ""), ("<8", "")]),
+        ("Keep O2 sat > 92%", [(">92", "")]),
+        ("BP was 120 over 80", [("120/80", "")]),
+        ("BP dropped below 90/60", [("<90/60", "")]),
+        ("BP 80/120", []),  # one of them is the other's
+    ],
+)
+def test_a_vital_sign_has_its_sign_and_its_unit(note: str, vitals: list[tuple[str, str]]) -> None:
+    assert [(vital.value, vital.unit) for vital in analyze(note).vitals] == vitals
+
+
+@given(st.integers(60, 250), st.sampled_from(["lb", "lbs", "pounds", "kg", "kilograms", ""]))
+def test_a_weight_is_never_without_the_unit_that_the_note_says(value: int, unit: str) -> None:
+    [vital] = analyze(f"Weight {value} {unit}.".replace(" .", ".")).vitals
+    assert (vital.value, vital.unit) == (str(value), {"l": "lb", "p": "lb", "k": "kg", "": ""}[unit[:1]])
+
+
+@given(st.sampled_from([("HR", 20, 180), ("RR", 5, 45), ("SpO2", 71, 99)]), st.data())
+def test_a_bound_raises_no_alarm_that_a_value_within_it_would_not_raise(
+    sign: tuple[str, int, int], data: st.DataObject
+) -> None:
+    name, low, high = sign
+    bound = data.draw(st.integers(low, high))
+    within = data.draw(st.integers(bound + 1, high + 1))
+    percent = "%" if name == "SpO2" else ""
+    if name == "SpO2" and within > 100:
+        return
+    order = ["routine", "urgent", "emergency"]
+    of_bound = analyze(f"{name} > {bound}{percent}").urgency
+    assert order.index(of_bound) <= order.index(analyze(f"{name} {within}{percent}").urgency)
+
+
+@pytest.mark.parametrize(
+    ("note", "drugs", "conditions"),
+    [
+        ("MS 2 mg IV given.", [("ms", "2 mg")], []),  # morphine or magnesium: nobody can say
+        ("Gave 2 mg of MS.", [("ms", "2 mg")], []),
+        ("History of MS. MS 4 mg IV.", [("ms", "4 mg")], ["multiple sclerosis"]),
+        ("MS, 2 mg lorazepam.", [("lorazepam", "2 mg")], ["multiple sclerosis"]),
+        ("Insulin 10U sc, heparin 5000U.", [("insulin", "10u"), ("heparin", "5000u")], []),
+        ("Gave 10 units of insulin.", [("insulin", "10 units")], []),
+        ("10 units insulin glargine.", [("insulin glargine", "10 units")], []),
+        ("Insulin dependent diabetes.", [], ["diabetes"]),
+        ("Digoxin 125 µg daily.", [("digoxin", "125 µg")], []),
+    ],
+)
+def test_a_word_that_may_be_a_drug_is_one_beside_a_dose_and_is_not_expanded(
+    note: str, drugs: list[tuple[str, str]], conditions: list[str]
+) -> None:
+    analysis = analyze(note)
+    assert sorted((drug.name, drug.dose) for drug in analysis.medications) == sorted(drugs)
+    assert [condition.name for condition in analysis.conditions] == conditions
+    assert all(drug.drugs == () for drug in analysis.medications if drug.name in ("ms", "insulin"))
+
+
+@given(
+    st.integers(1, 90),
+    st.sampled_from(["mg", "g", "mcg", "units", "U", "ml"]),
+    st.sampled_from(["{} {} {}", "{}, {} {}", "{}: {}{}", "{1} {2} of {0}", "{1}{2} {0}"]),
+)
+def test_ms_beside_a_dose_is_no_disease(count: int, unit: str, form: str) -> None:
+    names = [one.name for one in analyze("Given: " + form.format("MS", count, unit) + ".").conditions]
+    assert ("multiple sclerosis" in names) == (form.startswith("{},"))
+
+
 def test_a_heart_rate_with_its_unit_is_judged() -> None:
     assert analyze("HR 200/min.").urgency == "emergency"
 
