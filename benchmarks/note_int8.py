@@ -1,20 +1,28 @@
 """What of a note's CPU goes where, and what the note network's products in 8 bits save and change.
 
-    .venv/bin/python -m benchmarks.note_int8 [--seeds 3]
+    .venv/bin/python -m benchmarks.note_int8 [--seeds 3] [--commit 794c311]
 
 The packaged encoder's lowest layer with a head that was not trained, as `predict_request.py` serves it: the graph that
 a version has, in 8 bits, and the same in single precision. Both read the same texts in turns on one thread, each alone.
 Dynamic quantisation scales the activations of a batch together: how far the answer for a stay moves with the company
 that it is read in, which is why none is read in company, is shown for both, in standard deviations of the answers.
 
+Beside them, what a note cost before either was quick: the network in single precision, and de-identification as of a
+commit, which takes turns with ours in processes of their own.
+
 What 8 bits cost in reading is judged on the tuning patients of hospitals of `note_pruning.py`, by networks that are
 fine-tuned there: expected AUROC, which needs no luck of outcomes, with a 95 % interval over the hospitals.
 """
 
 import argparse
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -23,6 +31,7 @@ import numpy as np
 from benchmarks import note_pruning
 from benchmarks.possible_lift import interval
 from benchmarks.predict_request import NOTE
+from benchmarks.rollback import ROOT, extract
 from data_pipeline.notes import encoders
 from data_pipeline.notes.deidentification.rule_based import RuleBasedDeidentifier
 from mediscale.core.settings import Settings
@@ -33,7 +42,24 @@ from training.notes import note_export, note_network
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-WINDOW, MOST_WINDOWS, STAYS, ROUNDS = 128, 4, 64, 40
+WINDOW, MOST_WINDOWS, STAYS, ROUNDS, TURNS = 128, 4, 64, 40, 5
+DEIDENTIFY = """
+import statistics, sys, time
+from datetime import datetime
+import numpy as np, onnxruntime
+from data_pipeline.notes.deidentification.rule_based import RuleBasedDeidentifier
+note, graph, tokens = sys.argv[1:]
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+network, inputs = onnxruntime.InferenceSession(graph, options), dict(np.load(tokens))
+deidentifier, spent = RuleBasedDeidentifier(b"of the benchmark"), []
+for _ in range(100):
+    network.run(None, inputs)
+    begun = time.process_time()
+    deidentifier.deidentify(0, [note], [datetime(2026, 1, 1)])
+    spent.append(time.process_time() - begun)
+print(statistics.median(spent))
+"""
 
 
 def main() -> None:
@@ -41,12 +67,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3, help="hospitals that networks are fine-tuned on (3)")
+    parser.add_argument("--commit", default="794c311", help="of the earlier de-identification (794c311)")
     options = parser.parse_args()
-    print_parts()
+    print_parts(options.commit)
     print_accuracy(range(note_pruning.FIRST_SEED, note_pruning.FIRST_SEED + options.seeds))
 
 
-def print_parts() -> None:
+def print_parts(commit: str) -> None:
     files = encoders.folder(Settings(), encoders.PACKAGED)
     tokenizer = encoders.tokenizer(files)
     special = collate.special(tokenizer)
@@ -68,7 +95,6 @@ def print_parts() -> None:
     spent = cpu(steps)
     for name in ("the network", "the network in single precision"):
         spent[name] -= spent["tokens"]
-    before = sum(spent.values()) - spent["the network"]
     whole = sum(spent.values()) - spent["the network in single precision"]
     for name, seconds in spent.items():
         print(f"{name:<32}{seconds * 1e3:7.2f} ms")
@@ -76,13 +102,40 @@ def print_parts() -> None:
         print(f"figure: share of {name} in a note's CPU = {spent[name] / whole:.2f}")
     ratio = spent["the network"] / spent["the network in single precision"]
     print(f"figure: CPU of the network in 8 bits over single precision = {ratio:.2f}")
-    print(f"figure: a note's CPU over that in single precision = {whole / before:.2f}")
+    ours, earlier = deidentification(commit, graph, collate.batch([windows(NOTE)], special))
+    before = spent["the network in single precision"] + spent["tokens"] + earlier
+    print(
+        f"de-identification in a process of its own: {ours * 1e3:.2f} ms, at {commit} {earlier * 1e3:.2f} ms"
+    )
+    print(f"figure: CPU of de-identification over that of {commit} = {ours / earlier:.2f}")
+    print(f"figure: a note's CPU over that of {commit} in single precision = {whole / before:.2f}")
     chance, sentences = Random(0), NOTE.split(". ")
     stays = [windows(". ".join(chance.sample(sentences, chance.randint(2, 8)))) for _ in range(STAYS)]
     for name, network in (("single precision", single), ("8 bits", eight)):
         alone = np.array([notes.margin(network, stay, special) for stay in stays])
         moved = np.abs(in_company(network, stays, special) - alone).max() / alone.std()
         print(f"figure: largest change by the company in {name} = {moved:.6f}")
+
+
+def deidentification(commit: str, graph: bytes, batch: collate.Batch) -> tuple[float, float]:
+    """Seconds of CPU of replacing the note's identifiers here and at a commit: medians of processes in turns.
+
+    The network runs before each, as in a server: by itself, de-identification finds the processor's caches its own.
+    """
+    spent: tuple[list[float], list[float]] = ([], [])
+    with tempfile.TemporaryDirectory() as folder:
+        extract(commit, Path(folder))
+        network, tokens = Path(folder) / "network.onnx", Path(folder) / "tokens.npz"
+        network.write_bytes(graph)
+        np.savez(tokens, input_ids=batch.ids, attention_mask=batch.mask)
+        for _ in range(TURNS):
+            for root, seconds in zip((ROOT, Path(folder)), spent, strict=True):
+                command = [sys.executable, "-c", DEIDENTIFY, NOTE, str(network), str(tokens)]
+                run = subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, check=True,
+                                     capture_output=True, text=True)  # fmt: skip
+                seconds.append(float(run.stdout))
+    ours, earlier = map(np.median, spent)
+    return float(ours), float(earlier)
 
 
 def in_company(

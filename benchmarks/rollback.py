@@ -43,9 +43,7 @@ def main() -> None:
     commit = parser.parse_args().commit
     with tempfile.TemporaryDirectory() as folder:
         checkout = Path(folder) / "checkout"
-        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(checkout, filter="data")
+        extract(commit, checkout)
         set_apart(Path(folder))
         os.environ["MEDISCALE_HOME"] = f"{folder}/home"
         two_versions(Settings(), Path(folder) / "model")
@@ -60,6 +58,13 @@ def main() -> None:
     print(
         f"figure: CPU of a rollback over {commit} = {np.median(spent['ours'][:, 0] / spent[commit][:, 0]):.2f}"
     )
+
+
+def extract(commit: str, folder: Path) -> None:
+    """Writes the files of a commit."""
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
 
 
 def two_versions(settings: Settings, folder: Path) -> None:
