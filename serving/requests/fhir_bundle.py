@@ -48,12 +48,10 @@ def read(content: Resource, prediction_time: datetime | None = None) -> Bundle:
     """
     resources = _resources(content)
     patients = [(at, each) for at, each in resources if _kind(each) == "Patient"]
-    if len(patients) != 1:
-        raise InputError(f"The Bundle holds {len(patients)} Patient resources; send one patient at a time.")
-    where, patient = patients[0]
+    where, patient = _only(patients)
     names = {where, f"Patient/{patient.get('id')}"} - {"", "Patient/None"}
     unused: Counter[str] = Counter()
-    if pages := _further_pages(content):
+    if pages := further_pages(content):
         unused["further pages of resources, which were not sent"] = pages
     facts, encounter = [*_counted(fhir_facts.of_patient(patient), unused)], None
     latest, differing = datetime.min, _differing(resources)
@@ -76,6 +74,8 @@ def read(content: Resource, prediction_time: datetime | None = None) -> Bundle:
         elif kind != "Patient":
             unused[f"{kind[:40] if kind.isalpha() else 'unnamed'} resources, which no model reads here"] += 1
     facts = [*consistent(facts, unused)]
+    if later := sum(_came_later(fact, prediction_time) for fact in facts):
+        unused["values that were not known by the prediction time"] += later
     reasons = tuple(f"{n} {reason}" for reason, n in sorted(unused.items()))
     reference = f"Patient/{patient['id']}" if patient.get("id") else where or "Patient/unknown"
     return Bundle(reference, encounter, _events(facts), prediction_time, reasons)
@@ -96,13 +96,31 @@ def _resources(content: Resource) -> list[tuple[str, Resource]]:
     return resources
 
 
-def _further_pages(content: Resource) -> int:
-    """How many of the searches that a bundle answers go on elsewhere."""
-    links = content.get("link")
-    return sum(
+def _only(patients: list[tuple[str, Resource]]) -> tuple[str, Resource]:
+    """The one Patient; a record that was merged into another is refused, for what was measured since stands there."""
+    if len(patients) != 1:
+        raise InputError(f"The Bundle holds {len(patients)} Patient resources; send one patient at a time.")
+    links = patients[0][1].get("link")
+    for link in links if isinstance(links, list) else []:
+        if isinstance(link, dict) and link.get("type") == "replaced-by":
+            raise InputError(
+                "The Patient was merged into another one (link replaced-by); send that one's record."
+            )
+    return patients[0]
+
+
+def further_pages(content: Resource) -> int:
+    """How many of the searches that a bundle answers go on elsewhere, by a link or because it counts more results."""
+    links, entries = content.get("link"), content.get("entry")
+    linked = sum(
         isinstance(link, dict) and link.get("relation") == "next"
         for link in (links if isinstance(links, list) else [])
     )
+    total = content.get("total")
+    there = (
+        len(entries) if isinstance(entries, list) else 0
+    )  # with those that it includes, which no total counts
+    return linked or int(isinstance(total, int) and total > there)
 
 
 def _reference(url: str, resource: Resource) -> str | None:
@@ -123,6 +141,10 @@ def _differing(resources: list[tuple[str, Resource]]) -> set[str]:
         and (reference := _reference("", resource))
         and first.setdefault(reference, resource) != resource
     }
+
+
+def _came_later(fact: Fact, prediction_time: datetime | None) -> bool:
+    return fact.value is not None and prediction_time is not None and fact.available > prediction_time
 
 
 def _counted(facts: Iterator[Fact], unused: Counter[str]) -> Iterator[Fact]:

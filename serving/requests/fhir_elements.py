@@ -23,6 +23,12 @@ def check_modifiers(resource: Resource) -> None:
         raise Unused(f"{kind}s with a modifier, which may change what they say")
 
 
+def check_choice(element: Resource, name: str, called: str) -> None:
+    """Choices, such as FHIR's value[x]: an element in two types says two things, and nobody knows which counts."""
+    if sum(key.startswith(name) and element[key] is not None for key in element) > 1:
+        raise Unused(f"{called} more than once, in different types")
+
+
 def codes(concept: object) -> Iterator[tuple[str, str]]:
     """(system, code) of a CodeableConcept."""
     codings = concept.get("coding") if isinstance(concept, dict) else None

@@ -10,7 +10,15 @@ from datetime import datetime
 
 from data_pipeline.ingest.timestamps import LONGEST
 from mediscale.core.concepts import CONCEPTS, Concept
-from serving.requests.fhir_elements import Resource, Unused, check_modifiers, codes, instant, last_day
+from serving.requests.fhir_elements import (
+    Resource,
+    Unused,
+    check_choice,
+    check_modifiers,
+    codes,
+    instant,
+    last_day,
+)
 from serving.requests.fhir_quantities import quantity
 
 LOINC = "http://loinc.org"
@@ -125,9 +133,7 @@ def of_observation(observation: Resource, unused: Counter[str]) -> Iterator[Fact
     check_modifiers(observation)
     if str(observation.get("status")) not in _WITH_RESULT:
         raise Unused("Observations that hold no result (status)")
-    period = observation.get("effectivePeriod")
-    of_period = period.get("end") or period.get("start") if isinstance(period, dict) else None
-    at = instant(observation.get("effectiveDateTime") or observation.get("effectiveInstant") or of_period)
+    at = _effective(observation)
     components = observation.get("component")
     own = [observation] if "valueQuantity" in observation or not components else []
     parts = [*own, *(components if isinstance(components, list) else [])]
@@ -145,6 +151,18 @@ def of_observation(observation: Resource, unused: Counter[str]) -> Iterator[Fact
             yield Fact(concept.code, at, available, quantity(part, concept))
         except Unused as reason:
             unused[str(reason)] += 1
+
+
+def _effective(observation: Resource) -> datetime | None:
+    """When an Observation was true: the end of a period, where it has one."""
+    check_choice(observation, "effective", "Observations that say when they were true")
+    period = observation.get("effectivePeriod")
+    if not isinstance(period, dict):
+        return instant(observation.get("effectiveDateTime") or observation.get("effectiveInstant"))
+    begun, ended = instant(period.get("start")), instant(period.get("end"))
+    if begun and ended and ended < begun:
+        raise Unused("Observations whose period ends before it begins")
+    return ended if period.get("end") is not None else begun
 
 
 def _concept(part: Resource) -> Concept | None:

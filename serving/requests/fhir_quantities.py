@@ -4,17 +4,22 @@ import math
 import re
 
 from mediscale.core.concepts import SCORE, Concept
-from serving.requests.fhir_elements import Resource, Unused, check_modifiers
+from serving.requests.fhir_elements import Resource, Unused, check_choice, check_modifiers
 
 _SAME_UNITS = {
-    "/min": {"bpm"}, "10*3/uL": {"10*9/L", "K/uL"}, "mmol/L": {"meq/L", "mEq/L"},
-    "[pH]": {"pH", "1"}, "{score}": {"1"}, "{INR}": {"1"}, "Cel": {"C", "°C"}, "U/L": {"[IU]/L"},
+    "/min": {"bpm", "1/min", "beats/min", "breaths/min"}, "mm[Hg]": {"mmHg", "mm Hg"}, "{INR}": {"1"},
+    "10*3/uL": {"10*9/L", "10^9/L", "10^3/uL", "K/uL"}, "mmol/L": {"meq/L", "mEq/L"}, "{score}": {"1"},
+    "[pH]": {"pH", "1"}, "Cel": {"C", "°C"}, "U/L": {"[IU]/L", "IU/L"},
 }  # fmt: skip
 """Other writings of a unit that mean the same number."""
+_MICRO = str.maketrans("\u00b5\u03bc", "uu")
+_LITRE = re.compile(r"(?<![A-Za-z])([dmu]?)l(?![A-Za-z])")
+"""By UCUM a litre is ``L`` or ``l``."""
 _ANNOTATION = re.compile(r"\{[^{}]*\}")
 """A remark within a unit, which by UCUM changes nothing: ``{beats}/min`` is ``/min``."""
 _FACTORS = {
-    ("weight", "g"): 0.001, ("weight", "[lb_av]"): 0.45359237, ("height", "m"): 100.0, ("height", "[in_i]"): 2.54,
+    ("weight", "g"): 0.001, ("weight", "[lb_av]"): 0.45359237, ("weight", "lb"): 0.45359237,
+    ("height", "m"): 100.0, ("height", "[in_i]"): 2.54, ("height", "in"): 2.54, ("troponin_t", "ng/L"): 0.001,
     ("creatinine", "umol/L"): 1 / 88.42, ("bilirubin", "umol/L"): 1 / 17.104, ("glucose", "mmol/L"): 18.016,
     ("urea_nitrogen", "mmol/L"): 2.801, ("hemoglobin", "g/L"): 0.1, ("albumin", "g/L"): 0.1,
     ("lactate", "mg/dL"): 1 / 9.008,
@@ -33,6 +38,7 @@ def quantity(part: Resource, concept: Concept) -> float:
         Unused: it holds no number, one of another unit, or one that no record can hold.
     """
     check_modifiers(part)
+    check_choice(part, "value", f"Observations of {concept.name} that give a value")
     if part.get("dataAbsentReason") is not None:
         raise Unused(f"Observations of {concept.name} that say why there is no value")
     measured = part.get("valueQuantity")
@@ -41,7 +47,7 @@ def quantity(part: Resource, concept: Concept) -> float:
         raise Unused(f"Observations of {concept.name} without a number")
     if measured.get("comparator"):
         raise Unused(f"Observations of {concept.name} that are only a bound")
-    code, unit = str(measured.get("code") or ""), str(measured.get("unit") or "")
+    code, unit = (_unit(measured.get(name)) for name in ("code", "unit"))
     converted = _convert(_number(value), concept, code or unit)
     if code and unit and _differ(converted, _number(value), concept, unit):
         raise Unused(f"Observations of {concept.name} whose code and text name two units")
@@ -51,6 +57,11 @@ def quantity(part: Resource, concept: Concept) -> float:
         limits = f"{concept.low:g} to {concept.high:g} {concept.unit}"
         raise Unused(f"Observations of {concept.name} outside what a record can hold ({limits})")
     return converted
+
+
+def _unit(written: object) -> str:
+    """A unit in one spelling of its millionth and its litre."""
+    return _LITRE.sub(r"\1L", str(written or "").strip().translate(_MICRO))
 
 
 def _number(value: float) -> float:

@@ -85,6 +85,9 @@ def rationale(factor: Factor) -> str:
 def notes(answer: Answer, risk: TaskRisk, unused: tuple[str, ...] = ()) -> Iterator[str]:
     """What a reader must know beside the figure: the notice first, then what was missing or doubtful."""
     yield answer.notice
+    basis = answer.prediction_time_basis
+    if answer.prediction_time and basis and not basis.startswith("given"):
+        yield f"As of {answer.prediction_time:%Y-%m-%d %H:%M} UTC, the {basis}; nothing later is in it."
     if risk.uncertain:
         yield "This risk is less certain than the evidence of the version in production says."
     if risk.instead_of:

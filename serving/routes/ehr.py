@@ -154,7 +154,10 @@ def _query_time(request: Request) -> Any:
 
 async def _cards(service: Service, request: Request, principal: Principal) -> Response:
     body = await read_body(request, BODY_BYTES, TOO_LARGE)
-    question = await service.read(partial(_read_hook, body))
+    try:
+        question = await service.read(partial(_read_hook, body))
+    except _NotPrefetchedError as reason:
+        return JSONResponse({"cards": [_without_risk(str(reason))]})
     unused = question.unused if isinstance(question, Bundle) else ()
     try:
         answer = await service.answer(question, auth.requester(request, principal))
@@ -188,10 +191,25 @@ def _read_hook(body: bytes) -> Bundle | Patient:
     if not any(one.get("resourceType") == "Patient" for one in resources):
         return Patient(patient_id, None)
     entries = [{"resource": one} for one in resources]
-    bundle = fhir_bundle.read({"resourceType": "Bundle", "entry": entries, "link": list(_links(prefetch))})
+    bundle = fhir_bundle.read({"resourceType": "Bundle", "entry": entries, "link": list(_further(prefetch))})
     if bundle.patient != f"Patient/{patient_id}":
         raise InputError("The prefetched Patient is another one than context.patientId.")
+    if failed := [name for name in _SEARCHES if not _is_answered(prefetch.get(name))]:
+        raise _NotPrefetchedError(
+            f"The EHR did not send what it holds of this patient: no result of the prefetch {' and '.join(failed)}."
+        )
     return bundle
+
+
+class _NotPrefetchedError(NotFoundError):
+    """A search of the EHR that failed: nothing measured and nothing sent are not the same."""
+
+
+_SEARCHES = ("encounters", "observations")
+
+
+def _is_answered(content: object) -> bool:
+    return isinstance(content, dict) and content.get("resourceType") == "Bundle"
 
 
 def _prefetched(prefetch: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -203,15 +221,15 @@ def _prefetched(prefetch: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 resource = entry.get("resource") if isinstance(entry, dict) else None
                 if isinstance(resource, dict) and resource.get("resourceType") != "OperationOutcome":
                     yield resource
-        elif isinstance(content, dict):
+        elif isinstance(content, dict) and content.get("resourceType") != "OperationOutcome":
             yield content
 
 
-def _links(prefetch: dict[str, Any]) -> Iterator[Any]:
-    """The links of search results, which say where they go on."""
+def _further(prefetch: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """A link for each search that goes on elsewhere."""
     for content in prefetch.values():
-        links = content.get("link") if isinstance(content, dict) else None
-        yield from links if isinstance(links, list) else []
+        pages = fhir_bundle.further_pages(content) if isinstance(content, dict) else 0
+        yield from ({"relation": "next"} for _ in range(pages))
 
 
 def _card(answer: Answer, risk: TaskRisk, unused: tuple[str, ...], base: str) -> dict[str, Any]:

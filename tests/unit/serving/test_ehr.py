@@ -64,6 +64,11 @@ def observation(
     }
 
 
+def period(code: str, begun: datetime, ended: datetime) -> dict[str, Any]:
+    lasting = observation(code, 61, "/min", begun, effectivePeriod={"start": utc(begun), "end": utc(ended)})
+    return {name: value for name, value in lasting.items() if name != "effectiveDateTime"}
+
+
 def stay(status: str, begun: float, ended: float) -> dict[str, Any]:
     period = {"start": utc(hours(begun)), "end": utc(hours(ended))}
     return {**ENCOUNTER, "id": "another", "status": status, "period": period}
@@ -213,6 +218,22 @@ def test_answers_are_valid_fhir_with_provenance_and_the_notice(client: TestClien
         (
             observation("8867-4", 150, "/min", hours(6), implicitRules="urn:rules"),
             "1 Observations with a modifier",
+        ),
+        (
+            observation("8867-4", 61, "/min", hours(3), valueString="150"),
+            "1 Observations of heart_rate that give a value more than once, in different types",
+        ),
+        (
+            observation("8867-4", 61, "/min", hours(3), effectiveInstant=utc(hours(4))),
+            "1 Observations that say when they were true more than once, in different types",
+        ),
+        (
+            period("8867-4", hours(4), hours(3)),
+            "1 Observations whose period ends before it begins",
+        ),
+        (
+            observation("8867-4", 61, "/min", hours(24.1)),
+            "values that were not known by the prediction time",
         ),
         (
             {**stay("finished", -90, -80), "modifierExtension": [{"url": "urn:not-done"}]},
@@ -446,6 +467,79 @@ def test_an_ehr_finds_the_service_and_gets_cards_with_reasons_and_a_link(
     assert client.get("/models/..%2F..%2Fsecret/1/card").status_code == 404
 
 
+def searches() -> dict[str, Any]:
+    """What an EHR prefetches."""
+    searchset = {"resourceType": "Bundle", "type": "searchset"}
+    return {
+        "patient": PATIENT,
+        "encounters": {**searchset, "entry": [{"resource": ENCOUNTER}]},
+        "observations": {**searchset, "entry": [{"resource": one} for one in OBSERVATIONS]},
+    }
+
+
+@pytest.mark.parametrize("content", [None, "x", {"resourceType": "OperationOutcome", "issue": []}, ...])
+@pytest.mark.parametrize("name", ["encounters", "observations"])
+def test_what_was_not_sent_is_not_taken_for_what_was_not_measured(
+    client: TestClient, name: str, content: Any
+) -> None:
+    prefetch = {key: one for key, one in (searches() | {name: content}).items() if one is not ...}
+    (card,) = client.post(HOOK, json=hook(prefetch)).json()["cards"]
+    assert card["summary"].startswith("No risk was predicted")
+    assert f"no result of the prefetch {name}" in card["detail"]
+    found_nothing = {"resourceType": "Bundle", "type": "searchset", "total": 0}
+    cards = client.post(HOOK, json=hook(searches() | {"observations": found_nothing})).json()["cards"]
+    assert not any("prefetch" in card["detail"] for card in cards), "a search that finds nothing was answered"
+
+
+def test_a_card_says_of_which_moment_it_is(client: TestClient) -> None:
+    """It may be days ago: the newest moment of which the record tells."""
+    cards = client.post(HOOK, json=hook(searches())).json()["cards"]
+    assert cards
+    assert all("As of 2150-" in card["detail"] for card in cards)
+
+
+def test_a_record_that_was_merged_into_another_is_refused(client: TestClient) -> None:
+    link = [{"other": {"reference": "Patient/kept"}, "type": "replaced-by"}]
+    resources = [{**PATIENT, "link": link}, ENCOUNTER, *OBSERVATIONS]
+    content = {"resourceType": "Bundle", "entry": [{"resource": one} for one in resources]}
+    answer = client.post(at(hours(24)), json=content)
+    assert (answer.status_code, "merged into another one" in answer.text) == (422, True)
+    resources[0] = {**PATIENT, "link": [{**link[0], "type": "replaces"}]}
+    assert client.post(
+        at(hours(24)), json={**content, "entry": [{"resource": one} for one in resources]}
+    ).is_success
+
+
+def test_a_search_that_counts_more_than_it_holds_is_said() -> None:
+    n = len(bundle()["entry"])
+    said = "1 further pages of resources, which were not sent"
+    assert said in fhir_bundle.read(bundle() | {"type": "searchset", "total": n + 1}).unused
+    assert fhir_bundle.read(bundle() | {"type": "searchset", "total": n}).unused == ()
+
+
+@given(
+    st.sampled_from([("2160-0", "umol/L", 88), ("2160-0", "mg/dL", 1), ("6690-2", "10*9/L", 8), ("9187-6", "mL", 50),
+                     ("2823-3", "mmol/L", 4), ("8480-6", "mm[Hg]", 120), ("1920-8", "U/L", 30)]),
+    st.data(),
+)  # fmt: skip
+def test_a_unit_is_the_same_in_every_spelling_of_micro_and_litre(
+    measured: tuple[str, str, float], data: st.DataObject
+) -> None:
+    code, unit, value = measured
+    spelt = unit.replace("L", data.draw(st.sampled_from("Ll"))).replace(
+        "u", data.draw(st.sampled_from("uµμ"))
+    )
+    read = [
+        fhir_bundle.read(
+            bundle({**observation(code, value, "", hours(3)), "valueQuantity": {"value": value, name: one}})
+        )
+        for one in (unit, spelt)
+        for name in ("code", "unit")
+    ]
+    assert all(one.unused == () for one in read), spelt
+    assert len({tuple(one.events["numeric_value"].to_pylist()) for one in read}) == 1
+
+
 def test_a_search_that_goes_on_elsewhere_is_said(client: TestClient) -> None:
     """An EHR prefetches the first page alone; the values on the others are none that were not measured."""
     more = {"link": [{"relation": "self", "url": "urn:1"}, {"relation": "next", "url": "urn:2"}]}
@@ -463,7 +557,7 @@ def test_a_search_that_goes_on_elsewhere_is_said(client: TestClient) -> None:
 
 
 def test_a_patient_without_a_risk_gets_a_card_that_says_why(client: TestClient) -> None:
-    child = {"patient": {**PATIENT, "birthDate": "2140"}, "stay": ENCOUNTER}
+    child = {**searches(), "patient": {**PATIENT, "birthDate": "2140"}}
     for content, said in ((hook(child), "younger"), (hook(patient="nobody"), "does not know this patient")):
         (card,) = client.post(HOOK, json=content).json()["cards"]
         assert (card["indicator"], said in card["detail"]) == ("info", True)
