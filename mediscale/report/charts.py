@@ -158,15 +158,15 @@ class Row:
     beside: str
 
 
-def forest(name: str, title: str, rows: Sequence[Row], label: str, line: float | None, caption: str) -> Chart:
-    """Forest plot: estimates with their intervals; ``line`` is the reference value."""
+def forest(name: str, title: str, rows: Sequence[Row], line: float | None, caption: str) -> Chart:
+    """Forest plot of AUROCs with their intervals; ``line`` is the reference value."""
     with _rows([row.name for row in rows], [row.beside for row in rows]) as (figure, axes, places):
         if line is not None:
             axes.axvline(line, color=FAINT, linewidth=1)
         points = [(p, r.estimate) for p, r in zip(places, rows, strict=True) if r.estimate is not None]
         drawn = [(p, e) for p, e in points if e.value is not None]
         _errors(axes, [p for p, _ in drawn], [e for _, e in drawn], vertical=False)
-        axes.set(xlabel=label)
+        axes.set(xlabel="AUROC")
         if not drawn:
             axes.set(xlim=(0, 1))  # nothing gives the axis its range
         axes.grid(axis="x")

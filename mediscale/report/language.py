@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference.language_spec import NOTICE
-from mediscale.report import commands, labels, page
+from mediscale.report import commands, labels, templates
 from mediscale.storage import calls, lineage, registry
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Run
@@ -70,8 +70,7 @@ class LanguageReport:
 
     def render(self) -> str:
         """The HTML document."""
-        template = page.environment().get_template("language_report.html.j2")
-        return str(template.render(report=self, style=page.style(), notice=NOTICE))
+        return templates.render("language_report.html.j2", report=self, notice=NOTICE)
 
 
 def of_language(run: Run) -> bool:

@@ -3,28 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.core.privacy import SMALL_COUNT, SUPPRESSED, WHY_SUPPRESSED, count
+from mediscale.core.privacy import SMALL_COUNT, count
 from mediscale.inference.model_spec import NOTICE
 from mediscale.inference.points import PointsScore
-from mediscale.pipeline import call
-from mediscale.report import charts, labels, performance_windows, points_table
-from mediscale.report.charts import Row, estimate_text, share
+from mediscale.report import charts, labels, performance_windows, task_charts, templates
+from mediscale.report.charts import estimate_text, share
 from mediscale.report.data import Contents, DecidedVersion, Task
 from mediscale.report.monitored_version import MonitoredVersion
 from mediscale.report.svg import Chart
-from mediscale.storage import registry
 
 if TYPE_CHECKING:
-    import jinja2
-
-    from training.evaluation.evaluation_report import Alarms, Baseline, Evidence
+    from training.evaluation.evaluation_report import Alarms
     from training.promotion.floor import Floor
 
-_FOLDER = Path(__file__).parent
-_MOST_INPUTS = 15
 _MOST_COLUMNS = 12
 _MOST_WINDOWS = 4
 
@@ -68,29 +61,11 @@ class Part:
 
     @cached_property
     def contenders(self) -> Chart | None:
-        """The model beside simpler ones, beside itself with fewer inputs, and beside the best possible."""
-        if self.task.decided is None:
-            return None
-        rows, evidence = list(_contenders(self.task.decided)), self.task.decided.evidence
-        sources = " ".join(map(_source, evidence.baselines))
-        caption = f"{_same_stays(evidence)} Bars: 95 % interval. Line: the model. {sources}"
-        auroc = evidence.metrics["auroc"].value
-        return charts.forest(
-            f"{self.task.name}-contenders", "The model beside others", rows, "AUROC", auroc, caption
-        )
+        return task_charts.contenders(self.task)
 
     @cached_property
     def subgroups(self) -> Chart | None:
-        if self.task.decided is None:
-            return None
-        evidence = self.task.decided.evidence
-        rows = list(_subgroups(evidence))
-        caption = (
-            "Discrimination within each group. Right: stays and outcomes; groups that are too small to judge are named "
-            f"and not measured. {WHY_SUPPRESSED} Bars: 95 % interval. Line: all patients."
-        )
-        auroc = evidence.metrics["auroc"].value
-        return charts.forest(f"{self.task.name}-subgroups", "Subgroups", rows, "AUROC", auroc, caption)
+        return task_charts.subgroups(self.task)
 
     @cached_property
     def over_time(self) -> Chart | None:
@@ -98,7 +73,7 @@ class Part:
 
     @cached_property
     def words(self) -> Chart | None:
-        return _words(self.task)
+        return task_charts.words(self.task)
 
     @property
     def points(self) -> PointsScore | None:
@@ -108,20 +83,7 @@ class Part:
 
     @cached_property
     def importance(self) -> Chart | None:
-        if self.task.decided is None or self.task.decided.spec is None:
-            return None
-        from serving.risk.explainer import describe_feature
-
-        ranked = sorted(self.task.decided.spec.importance.items(), key=lambda item: (-item[1], item[0]))
-        values = [(describe_feature(name), value) for name, value in ranked[:_MOST_INPUTS] if value > 0]
-        if not values:
-            return None
-        caption = (
-            "Mean absolute SHAP value over a sample of the training patients: how far each input moves the risk on "
-            "average, in log-odds, up or down. It says what the model goes by, not what causes the outcome."
-        )
-        label = "mean absolute SHAP value (log-odds)"
-        return charts.bars(f"{self.task.name}-importance", "What the model goes by", values, label, caption)
+        return task_charts.importance(self.task)
 
 
 @dataclass(frozen=True)
@@ -152,69 +114,8 @@ class Page:
             "followed": performance_windows.METRICS,
             "few": SMALL_COUNT,
             "notice": NOTICE,
-            "style": style(),
         }
-        return str(environment().get_template("report.html.j2").render(values))
-
-
-def style() -> str:
-    """The style sheet, which every page holds in itself."""
-    return (_FOLDER / "style.css").read_text(encoding="utf-8")
-
-
-def environment() -> "jinja2.Environment":
-    """Templates of the report's folder, with the filters that they use."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "points_rows": points_table.rows,
-        "strata": points_table.strata,
-        "estimate": estimate_text,
-        "share": share,
-        "percent": labels.percent,
-        "count": count,
-        "plain": labels.plain,
-        "metric": lambda name: labels.METRICS[name][0] if name in labels.METRICS else labels.PPV,
-        "typeset": labels.typeset,
-        "card_file": lambda model: registry.card_file(model.name, model.version),
-        "stress": labels.stress,
-        "duration": labels.duration,
-        "stage": lambda name: call.load(name).display_name,
-    }
-    return environment
-
-
-def _words(task: Task) -> Chart | None:
-    if task.notes is None or not task.notes.words:
-        return None
-    ranked = sorted(task.notes.words.items(), key=lambda item: (-abs(item[1]), item[0]))[:_MOST_INPUTS]
-    most = abs(ranked[0][1]) or 1.0
-    values = [(word, score / most) for word, score in sorted(ranked, key=lambda item: -item[1])]
-    caption = (
-        "Words that moved the note model most, on average over the stays whose notes hold them: to the right towards "
-        "the outcome, to the left away from it, as a share of the strongest. Only ordinary and clinical words that "
-        "many patients' notes share. It says what the model goes by, not what causes the outcome."
-    )
-    label = "share of the strongest word's effect on the log-odds"
-    return charts.bars(f"{task.name}-words", "Words of the notes", values, label, caption)
-
-
-def _source(baseline: "Baseline") -> str:
-    """Where a simpler predictor comes from, and how its risks are calibrated where it gives some."""
-    slope, intercept = baseline.calibration_slope, baseline.calibration_intercept
-    calibrated = (
-        f"; calibration slope {estimate_text(slope)}, intercept {estimate_text(intercept)}"
-        if slope and intercept
-        else ""
-    )
-    return f"{baseline.name[0].upper()}{baseline.name[1:]}: {baseline.source}{calibrated}."
+        return templates.render("report.html.j2", **values)
 
 
 def _figures(decided: DecidedVersion) -> Iterator[tuple[str, str, str]]:
@@ -249,62 +150,6 @@ def _at_the_threshold(alarms: "Alarms") -> tuple[str, str, str]:
         f"of the outcomes; {share(alarms.flag_rate)} of all stays are flagged, and {share(alarms.ppv)} of the flagged "
         "have the outcome.",
     )
-
-
-def _contenders(decided: DecidedVersion) -> Iterator[Row]:
-    evidence = decided.evidence
-    yield Row("the model", evidence.metrics["auroc"], estimate_text(evidence.metrics["auroc"]))
-    for baseline in evidence.baselines:
-        yield Row(baseline.name, baseline.auroc, estimate_text(baseline.auroc))
-    if evidence.notes is not None:
-        yield Row(
-            "the table alone, without notes",
-            evidence.notes.table_auroc,
-            estimate_text(evidence.notes.table_auroc),
-        )
-        yield Row(
-            "the notes alone, where there are any",
-            evidence.notes.notes_auroc,
-            estimate_text(evidence.notes.notes_auroc),
-        )
-    for plain in evidence.plain_inputs:
-        names = (
-            ", ".join(map(labels.plain, plain.inputs))
-            if len(plain.inputs) < 4
-            else f"{len(plain.inputs)} bedside values"
-        )
-        yield Row(f"the model, told only {names}", plain.auroc, estimate_text(plain.auroc))
-    if evidence.oracle is not None:
-        yield Row(
-            "best possible (synthetic patients)", evidence.oracle.auroc, estimate_text(evidence.oracle.auroc)
-        )
-
-
-def _same_stays(evidence: "Evidence") -> str:
-    """What the contenders rest on, and which of them on fewer stays than the model."""
-    n = evidence.counts.n
-    fewer = {
-        "the notes alone": n if evidence.notes is None else evidence.notes.read,
-        "the best possible": n if evidence.oracle is None else evidence.oracle.counts.n,
-    }
-    label = " and ".join(f"{who} on {count(m)} of them" for who, m in fewer.items() if m < n)
-    return f"The same {count(n)} held-out {evidence.counts.unit} for all{f', but {label}' if label else ''}."
-
-
-def _subgroups(evidence: "Evidence") -> Iterator[Row]:
-    from training.evaluation.subgroups import outcomes_in_words
-
-    attribute = ""
-    for group, with_outcome in zip(evidence.subgroups, outcomes_in_words(evidence), strict=True):
-        if group.attribute != attribute:
-            attribute = group.attribute
-            yield Row(labels.ATTRIBUTES[attribute].upper(), None, "")
-        if group.counts is None:
-            yield Row(group.value, group.auroc, SUPPRESSED)
-            continue
-        label = f"{group.counts.n:,} / {with_outcome}"
-        beside = label if group.status == "estimated" else f"{label}: {group.status}"
-        yield Row(group.value, group.auroc, beside)
 
 
 def _drift(watched: MonitoredVersion) -> Chart | None:

@@ -223,7 +223,7 @@ def test_without_a_sure_possible_gain_its_share_is_said_to_be_unknown(one_run) -
 def test_a_figure_without_an_interval_is_drawn_without_one() -> None:
     def bars(low: float | None) -> int:
         rows = [charts.Row("a", Estimate(value=0.5, low=low, high=low and 0.9), "")]
-        return charts.forest("name", "Title", rows, "AUROC", None, "").svg.count("<use")
+        return charts.forest("name", "Title", rows, None, "").svg.count("<use")
 
     assert bars(None) < bars(0.1)
 

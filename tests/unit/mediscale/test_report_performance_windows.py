@@ -11,7 +11,8 @@ from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
 from mediscale.report import performance_windows
 from mediscale.report.data import collect
-from mediscale.report.page import Page, environment
+from mediscale.report.page import Page
+from mediscale.report.templates import environment
 from mediscale.storage import lineage
 
 MODEL = ModelRef(name="synthetic-mortality", version=1, uri="", digest="")

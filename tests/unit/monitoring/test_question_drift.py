@@ -12,7 +12,7 @@ from data_pipeline.documents import corpus
 from data_pipeline.retrieval.grounded_answer import ABSTAINS
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
-from mediscale.report import page
+from mediscale.report import templates
 from mediscale.storage import commits, lake
 from monitoring import question_drift
 from monitoring.question_drift import Result, classifier_two_sample_test
@@ -79,7 +79,7 @@ def test_other_questions_and_more_refusals_are_drift(judge: Callable[..., Result
     assert "refused" in result.summary
     assert "questions" in result.summary
     assert "poison" not in result.model_dump_json()
-    section = page.environment().get_template("asked_questions.html.j2").render(asked=result)
+    section = templates.environment().get_template("asked_questions.html.j2").render(asked=result)
     assert '<th scope="row">refused</th>' in section
     assert f"AUROC of {result.embeddings.auroc:.2f}" in section
 
