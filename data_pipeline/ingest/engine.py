@@ -101,10 +101,12 @@ def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.ChunkedArray
     """Spark's ``xxhash64`` of UTF-8 texts; the seed is what it gave for the columns before, and a null leaves it so."""
     from xxhash import xxh64_intdigest
 
-    before = seeds.to_numpy().view(np.uint64).tolist()
-    pairs = zip(texts.cast(pa.binary()).to_pylist(), before, strict=True)
-    hashed = (seed if text is None else xxh64_intdigest(text, seed) for text, seed in pairs)
-    return pa.chunked_array([np.fromiter(hashed, np.uint64, len(before)).view(np.int64)])
+    before = seeds.to_numpy().view(np.uint64)
+    utf8 = texts.fill_null("").cast(pa.binary()).to_pylist()
+    hashed = np.fromiter(map(xxh64_intdigest, utf8, before.tolist()), np.uint64, len(before))
+    if texts.null_count:
+        hashed = np.where(texts.is_null(), before, hashed)
+    return pa.chunked_array([hashed.view(np.int64)])
 
 
 def pseudonyms(identifiers: pa.Array, dataset: str) -> pa.Array:

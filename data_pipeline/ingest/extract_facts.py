@@ -12,7 +12,7 @@ from data_pipeline.ingest.messages import STREAMED
 from data_pipeline.ingest.parsing import fold
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import Fact, PatientThrough, SourceTable
-from data_pipeline.ingest.timestamps import BEFORE_BIRTH, LIFE, LONGEST, YEARS
+from data_pipeline.ingest.timestamps import LONGEST, YEARS
 from mediscale.core.concepts import SCORE, by_name
 from mediscale.core.outcomes import OUTCOME
 from mediscale.core.tables import FACTS
@@ -69,39 +69,19 @@ def fact_queries(source: Source, name: str, dataset: str, named: bool = False) -
         yield fact_name, _fill_assumptions(source, _fact(source, dataset, name, fact_name, fact, named))
 
 
-def judged_query(source: Source) -> str:
+def judged_query() -> str:
     """The Spark SQL of the facts with ``broken``, the names of the rules that each breaks, null for nearly all.
 
-    The table ``facts`` has the rows of ``fact_queries``, their ``number``, the ``flags`` of what each breaks alone, and
-    whether several are of its event, ``recurring``.
+    The table ``facts`` has the rows of ``fact_queries`` with the ``flags`` of what each breaks alone, as
+    ``patient_listing`` describes them.
     """
-    # A row of a visit that does not count, such as one to a clinic, is of no visit.
-    stated = (
-        "* except (visit_id), if(counted is false, null, visit_id) as visit_id" if source.visits.when else "*"
-    )
-    sql = f"""
-        with born as (select subject_id as born_subject, min(time) as birth from facts where code = 'MEDS_BIRTH'
-            group by subject_id),
-          compared as ({_COMPARED})
-        select *, {FACTS.broken_rules} as broken from (
+    return f"""
+        with compared as ({_COMPARED})
+        select * except (visit_id), own_visit as visit_id, {FACTS.broken_rules} as broken from (
           select * except (flags), flags + {FACTS.flags(of_row=False)} as flags from (
-            select {stated},
-              patient is not null as subject_listed,
-              visit_id is null or booked_visit is not null as visit_listed,
-              coalesce(unusable and counted, false) as visit_inverted,
-              coalesce(time not between birth - interval {BEFORE_BIRTH.days} days
-                and birth + interval {LIFE.days} days, false) as out_of_life
-            from facts left join patients on subject_id = patient left join born on subject_id = born_subject
-              left join booked on visit_id = booked_visit and subject_id = booked_by
-              left join compared on number = compared_number))
+            select * from facts left join compared on number = compared_number))
     """
-    return _fill_assumptions(source, sql)
 
-
-_SINGLE_VALUED = """case when code = 'MEDS_BIRTH' then 'birth' when code like 'GENDER//%' then 'sex'
-  when code like 'HOSPITAL_ADMISSION//%' then 'admission' when code like 'HOSPITAL_DISCHARGE//%' then 'discharge' end"""
-"""What has one truth: a patient's birth and sex, and of a visit, within one file, its admission and its discharge. In a
-stream, whose rows stand in partitions, a later message corrects the visit."""
 
 _COMPARED = f"""
     select number as compared_number, nth > 1 and not differing as repeated,
@@ -118,13 +98,11 @@ _COMPARED = f"""
             else visit_id end as entity,
           case when attribute in ('birth', 'sex') then '' when attribute is null or file rlike '{STREAMED}'
             then cast(available_time as string) else file end as scope
-        from (
-          select facts.*, {_SINGLE_VALUED} as attribute from facts
-            where recurring or event_id is null or {_SINGLE_VALUED} is not null))
+        from facts where recurring or event_id is null or attribute is not null)
       window one as (partition by subject_id, attribute, entity, item, scope))"""
 """Of facts whose event has several rows or which have one truth, whether each repeats another, and whether it is
 contradicted. Of what has one truth, none of several that differ counts; of rows that tell one event differently at one
-moment the first does. Nearly all facts are of events that have one row, and need no sort."""
+moment the first does. In a stream, whose rows stand in partitions, a later message corrects the visit."""
 
 
 def _fill_assumptions(source: Source, sql: str) -> str:

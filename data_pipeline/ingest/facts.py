@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest import engine, extract_facts, placing
+from data_pipeline.ingest import engine, extract_facts, patient_listing, placing
 from data_pipeline.ingest.patient_pieces import PatientPieces
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.typed_tables import arrow_schema, map_typed, type_rows
@@ -126,8 +126,8 @@ def judged(
         UsageError: an expression of the source can't be computed; the error names the fact.
     """
     stated = pa.Table.from_batches(_stated(database, source, tables, dataset, named), _stated_schema(named))
-    database.register("facts", _numbered(stated))
-    return engine.transpile(extract_facts.judged_query(source))
+    database.register("facts", patient_listing.listing(database).describe(stated.combine_chunks()))
+    return engine.transpile(extract_facts.judged_query())
 
 
 def _stated(
@@ -160,15 +160,6 @@ def _stated_schema(named: bool = False) -> pa.Schema:
     every = [*own, *(pa.field(name, pa.string()) for name in names), pa.field("flags", pa.int32())]
     text = pa.dictionary(pa.int32(), pa.string())
     return pa.schema([field.with_type(text) if pa.types.is_string(field.type) else field for field in every])
-
-
-def _numbered(stated: pa.Table) -> pa.Table:
-    """Stated facts with their ``number``, and whether several rows are of a fact's event (``recurring``)."""
-    events = np.sort(stated["event_id"].drop_null())
-    recurring = pa.array(np.unique(events[1:][events[1:] == events[:-1]]))
-    return stated.append_column("number", pa.array(np.arange(len(stated)))).append_column(
-        "recurring", pc.is_in(stated["event_id"], value_set=recurring)
-    )
 
 
 def _fact_queries(
@@ -235,32 +226,35 @@ def judged_rows(
         apart = PatientPieces(engine.scratch(database), pieces)
         apart.add(stated)
         parts = apart.read()
-    query = engine.transpile(extract_facts.judged_query(source))
+    listed = patient_listing.listing(database)
     for rows in parts:
-        yield from _in_order(database, query, rows.combine_chunks())
+        yield from _in_order(database, listed.describe(rows.combine_chunks()))
         del rows  # before the next piece is read
 
 
-def _in_order(
-    database: "duckdb.DuckDBPyConnection", query: str, stated: pa.Table
-) -> Iterator[pa.RecordBatch]:
-    """The rows of ``facts`` of stated facts, in their order; texts come as dictionaries.
-
-    The engine computes of each number what it breaks and whose visit it is of, and carries no other column along.
-    """
-    database.register("facts", _numbered(stated))
-    judged = engine.rows(database, f"select number, visit_id, broken from ({query})").read_all()
-    database.unregister("facts")
-    place = np.empty(len(stated), np.int64)
-    place[judged["number"]] = np.arange(len(stated))
-    keys = pa.table({name: _comparable(stated[name]) for name in placing.ORDER})
+def _in_order(database: "duckdb.DuckDBPyConnection", described: pa.Table) -> Iterator[pa.RecordBatch]:
+    """The rows of ``facts`` of stated facts, in their order; texts come as dictionaries."""
+    keys = pa.table({name: _comparable(described[name]) for name in placing.ORDER})
     order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
-    own = judged.take(pa.array(place[order]))
-    columns = {
-        name: _encoded(own[name]) if name in own.column_names else stated[name].take(order)
-        for name in FACTS.column_names
-    }
-    yield from pa.table(columns).to_batches(BATCH_ROWS)
+    columns = {name: described[name] for name in FACTS.column_names if name in described.column_names}
+    columns |= {"visit_id": described["own_visit"], "broken": _broken(database, described)}
+    yield from pa.table({name: columns[name].take(order) for name in FACTS.column_names}).to_batches(
+        BATCH_ROWS
+    )
+
+
+def _broken(database: "duckdb.DuckDBPyConnection", described: pa.Table) -> pa.Array:
+    """The names of the rules that each fact breaks, as a dictionary: the engine compares only those that may."""
+    database.register("facts", described.filter(patient_listing.are_to_compare(described)))
+    query = engine.transpile(extract_facts.judged_query())
+    judged = engine.rows(
+        database, f"select number, broken from ({query}) where broken is not null"
+    ).read_all()
+    database.unregister("facts")
+    names = judged["broken"].combine_chunks().dictionary_encode()
+    indices, intact = np.zeros(len(described), np.int32), np.ones(len(described), np.bool_)
+    indices[judged["number"]], intact[judged["number"]] = names.indices, False
+    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=intact), names.dictionary)
 
 
 def _comparable(column: pa.ChunkedArray) -> pa.Array:
@@ -269,11 +263,6 @@ def _comparable(column: pa.ChunkedArray) -> pa.Array:
     if not pa.types.is_dictionary(values.type):
         return values
     return pc.rank(values.dictionary, tiebreaker="dense").take(values.indices)
-
-
-def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column with its texts as a dictionary."""
-    return column.dictionary_encode() if pa.types.is_string(column.type) else column
 
 
 @contextmanager
