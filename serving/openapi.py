@@ -35,17 +35,19 @@ TOO_LARGE = {413: "The body is too large"}
 
 def takes(schema: Mapping[str, Any], examples: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The JSON body of a route that answers about patients or questions, and the header that states a purpose."""
-    content = {"schema": schema} | ({"examples": examples} if examples else {})
     purpose = {
         "name": PURPOSE_HEADER,
         "in": "header",
         "description": "Why the patient's data is used. Default: treatment, with a key or token",
         "schema": {"enum": list(PURPOSES)},
     }
-    return {
-        "parameters": [purpose],
-        "requestBody": {"required": True, "content": {"application/json": content}},
-    }
+    return {"parameters": [purpose], **body(schema, examples)}
+
+
+def body(schema: Mapping[str, Any], examples: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON body of a route."""
+    content = {"schema": schema} | ({"examples": examples} if examples else {})
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
 def schema_of(shape: type[BaseModel]) -> dict[str, Any]:

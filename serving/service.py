@@ -27,6 +27,7 @@ from serving.metrics.prometheus_metrics import Metrics
 from serving.pools import Pool
 from serving.problems import WHAT_FAILED, Problems
 from serving.requests.fhir_bundle import Bundle
+from serving.requests.large_texts import LargeTexts
 from serving.requests.request import Patient, Values, parse
 from serving.risk.challengers import Computed
 from serving.risk.models import Predictors
@@ -39,16 +40,13 @@ from serving.security.listening import Listening
 from serving.traffic.splits import Split
 
 Clock = Callable[[], datetime]
-A = TypeVar("A")
 R = TypeVar("R")
 
 _ANSWER = TypeAdapter(Answer)
 NOTE_THREADS, NOTES = 1, 16
-"""Notes are read one after another in the note process; more than these at a time are answered 503."""
+"""Notes are read one after another in a helper process; more than these at a time are answered 503."""
 RECORD_THREADS, RECORDS = 4, 64
 """The same for patients of the lake, whose records are waited for."""
-LARGE_BODY_BYTES = 2**15
-"""A body from here on is parsed in the note process: only a note makes one so large."""
 
 
 class Service:
@@ -77,6 +75,7 @@ class Service:
             self.metrics.certificate.set(self._validity[1].replace(tzinfo=UTC).timestamp())
         self._notes = Pool("clinical notes", NOTE_THREADS, NOTES)
         self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
+        self._large_texts = LargeTexts()
         self.draining = False
         """Whether the server was told to end: it answers on, and says that it is not ready."""
         # its surrogates are never stored, so that they need not be secret, and equal notes give equal answers
@@ -90,7 +89,7 @@ class Service:
         self._nights = NightGauges(settings, predictors.dataset, self.metrics)
         self._problems = Problems(self.metrics.failures)
         self.language = LanguageService(
-            settings, languages, language_log, clock, self._deidentifier, self.metrics
+            settings, languages, language_log, clock, self._deidentifier, self.metrics, self._large_texts
         )
         self._logs = tuple({id(each): each for each in (prediction_log, language_log)}.values())
 
@@ -137,15 +136,12 @@ class Service:
         return await self._durable_json(answer, [replace(row, arm="direct") for row in logged], requester)
 
     async def parsed(self, read: Callable[[bytes], R], body: bytes) -> R:
-        """The request in a body. A large one is read where it is nobody else's wait.
+        """The request in a body.
 
         Raises:
-            MediscaleError: as ``read``, or too many are worked on at a time.
+            MediscaleError: as ``read``, or too many large ones are worked on at a time.
         """
-        return read(body) if len(body) < LARGE_BODY_BYTES else await self._in_note_process(read, body)
-
-    async def _in_note_process(self, work: Callable[[A], R], argument: A) -> R:
-        return await self._notes.run(partial(self.predictors.notes.call, work, argument))
+        return await self._large_texts.read(read, body)
 
     async def _durable_json(
         self, answer: Answer, logged: Sequence[Prediction], requester: Requester
@@ -189,7 +185,7 @@ class Service:
         Raises:
             MediscaleError: too many notes wait, or the log could not take it.
         """
-        analysis = await self._in_note_process(analyze, note)
+        analysis = await self._notes.run(partial(self.predictors.notes.call, analyze, note))
         logged = AnalysedNote(self.log.next_id(), self.clock(), "note-rules", RULES_VERSION)
         await self._append([logged], requester)
         self.metrics.predictions.labels(NOTE_ANALYSIS, RULES_VERSION).inc()
@@ -254,6 +250,7 @@ class Service:
     def close(self) -> None:
         """Ends the threads and closes the logs, after the last answer."""
         self.predictors.notes.close()
+        self._large_texts.close()
         self._notes.close()
         self._records.close()
         self.language.close()

@@ -30,6 +30,7 @@ from serving.log.logged_answers import Requester, WrittenAnswer
 from serving.log.prediction_log import PredictionLog
 from serving.metrics.prometheus_metrics import Metrics
 from serving.pools import Pool
+from serving.requests.large_texts import LargeTexts
 from serving.traffic import arms
 from serving.traffic.splits import Split
 
@@ -42,6 +43,9 @@ so many that are written or wait are answered 503."""
 ANSWER_SECONDS = 60.0
 """From when it was asked, an answer may take, so that who waits behind it gets one, too: the model's words end then,
 and a prompt that is not read by then is refused."""
+
+_CHECKED_HERE = 2**9
+"""Characters of a question up to which the layers look at it without a helper process: a microsecond each."""
 
 _NOBODY = 0
 """The number by which surrogates are chosen: a question does not say whom it is about."""
@@ -85,8 +89,9 @@ class LanguageService:
         clock: Callable[[], datetime],
         deidentifier: Deidentifier,
         metrics: Metrics,
+        large_texts: LargeTexts,
     ) -> None:
-        self.languages, self.log = languages, prediction_log
+        self.languages, self.log, self._large_texts = languages, prediction_log, large_texts
         self.documents = Documents(settings, languages.dataset)
         self._settings, self._clock, self._deidentifier, self._metrics = (
             settings,
@@ -134,7 +139,7 @@ class LanguageService:
             raise NotInstalledError(sentence)
         raise BusyError(languages.refused or "The language version is being loaded; ask again in a moment.")
 
-    def version_for(self, question: str) -> ServedLanguage:
+    async def version_for(self, question: str) -> ServedLanguage:
         """The version that answers now; where none does, the error begins with what an emergency needs.
 
         Raises:
@@ -143,7 +148,7 @@ class LanguageService:
         try:
             return self.version()
         except MediscaleError as error:
-            raise _after_what_helps(error, question) from None
+            raise await self._after_what_helps(error, question) from None
 
     def find_version(self, name: str) -> ServedLanguage | None:
         """The version of that name, where it is served."""
@@ -192,7 +197,7 @@ class LanguageService:
         try:
             answered, row = await self._pool.run(work)
         except BusyError as error:
-            raise _after_what_helps(error, answering.question.text) from None
+            raise await self._after_what_helps(error, answering.question.text) from None
         await self.log.append([row], answered.requester)
         self._count(answered)
         self._ask_shadow(answering)
@@ -260,9 +265,9 @@ class LanguageService:
                     await self.log.append([row], answering.requester)
                     yield part
         except BusyError as error:
-            raise (
-                error if answering.written.parts else _after_what_helps(error, answering.question.text)
-            ) from None
+            if answering.written.parts:
+                raise
+            raise await self._after_what_helps(error, answering.question.text) from None
         self._count(answering)
         self._ask_shadow(answering)
 
@@ -283,6 +288,14 @@ class LanguageService:
     def close(self) -> None:
         """Ends the threads, after the last answer."""
         self._pool.close()
+
+    async def _after_what_helps(self, error: MediscaleError, question: str) -> MediscaleError:
+        """Why nothing answers, after what an emergency needs."""
+        try:
+            report = await self._large_texts.read(safety.check_request, question, _CHECKED_HERE)
+        except BusyError:  # of the texts, not of the answers
+            return error
+        return type(error)(f"{report.first} {error}".lstrip())
 
     def _count(self, answering: Answering) -> None:
         self._metrics.predictions.labels(language_spec.TASK, answering.model.version).inc()
@@ -308,11 +321,6 @@ class LanguageService:
             cited_dataset=(passage.dataset or None) if passage else None,
             subject_id=passage.subject_id if passage else None,
         )
-
-
-def _after_what_helps(error: MediscaleError, question: str) -> MediscaleError:
-    """Why nothing answers, after what an emergency needs."""
-    return type(error)(f"{safety.check_request(question).first} {error}".lstrip())
 
 
 async def _asynchronously(parts: Iterable[Part]) -> AsyncGenerator[Part]:

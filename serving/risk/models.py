@@ -17,7 +17,7 @@ from mediscale.inference import language_spec, model_files, model_signature, tab
 from mediscale.storage import history, lake, registry, seen_tables, traffic
 from mediscale.storage.history_entries import Alias, Entry, Traffic
 from mediscale.storage.registry import Move
-from serving.note_process import NoteProcess
+from serving.helper_process import HelperProcess
 from serving.risk import note_reader
 from serving.risk.note_reader import ServedReader
 from serving.risk.served import ServedVersion, ServedVersions
@@ -33,7 +33,7 @@ class Predictors:
 
     def __init__(self, settings: Settings, dataset: str, alias: Alias) -> None:
         self._settings = settings
-        self.notes = NoteProcess()
+        self.notes = HelperProcess()
         self.dataset, self.alias = dataset, alias
         self.current = ServedVersions({})
         self.refused: Mapping[TaskName, str] = MappingProxyType({})

@@ -1,4 +1,4 @@
-"""Served note readers: their networks lie in the note process, which replaces the identifiers of a note and reads it.
+"""Served note readers: their networks lie in a helper process, which replaces the identifiers of a note and reads it.
 
 A version's reader belongs to the version: the network is dropped when no request and no alias holds the version any
 more, and is loaded again from the verified files where the process had to be started anew.
@@ -21,7 +21,7 @@ from mediscale.core.errors import BusyError, RemoteError, failure_location
 from mediscale.inference.collate import Tokens
 from mediscale.inference.note_model_spec import NoteSpec
 from mediscale.inference.notes import Floats, NoteReader, Reader
-from serving.note_process import NoteProcess
+from serving.helper_process import HelperProcess
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -47,9 +47,9 @@ class ServedReader(Reader):
     """The note model of a served version."""
 
     _numbers = itertools.count()
-    _unused: deque[tuple[NoteProcess, int]] = deque()
+    _unused: deque[tuple[HelperProcess, int]] = deque()
 
-    def __init__(self, process: NoteProcess, verified: Callable[[], Files], files: Files) -> None:
+    def __init__(self, process: HelperProcess, verified: Callable[[], Files], files: Files) -> None:
         """``files`` are the note model's by name, and ``verified`` reads them again.
 
         Raises:
@@ -81,7 +81,7 @@ def read(readers: Sequence[ServedReader], note: str, deidentifier: str, now: dat
     Identifiers in the note are replaced, as in all notes that models are trained on, by whom ``deidentifier`` names.
 
     Raises:
-        BusyError: the note process ended meanwhile.
+        BusyError: the process ended meanwhile.
         MediscaleError: it had to be started anew, and the files of a version are gone or were changed.
     """
     text = _beginning(note, max(reader.characters for reader in readers))
@@ -90,7 +90,7 @@ def read(readers: Sequence[ServedReader], note: str, deidentifier: str, now: dat
 
 
 def drop_unused() -> None:
-    """Lets the note processes drop the networks of versions that nobody holds any more."""
+    """Lets the helper processes drop the networks of versions that nobody holds any more."""
     with suppress(IndexError):
         while True:
             process, number = ServedReader._unused.popleft()
@@ -104,7 +104,7 @@ def _asked(
     work: Callable[[Sequence[int], *Ts], T | None],
     *arguments: *Ts,
 ) -> T:
-    """What the note process works out by some of its networks, which it first loads if it was started anew."""
+    """What the helper process works out by some of its networks, which it first loads if it was started anew."""
     process, numbers = readers[0].process, [reader.number for reader in readers]
     result = process.call(work, numbers, *arguments)
     if result is None:
@@ -124,7 +124,7 @@ def _beginning(text: str, most: int) -> str:
     return text[start : start + most + 1].rsplit(maxsplit=1)[0]
 
 
-# --- in the note process --------------------------------------------------------------------------------------------
+# --- in the helper process ------------------------------------------------------------------------------------------
 
 _LOADED: dict[int, NoteReader] = {}
 

@@ -7,10 +7,11 @@ An approval moves nothing. The gate judges again, and the alias moves, when some
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Field, TypeAdapter
 
 from mediscale.core import caller
 from mediscale.core.errors import UsageError
@@ -18,16 +19,19 @@ from mediscale.core.settings import Settings
 from mediscale.storage import approvals, history
 from mediscale.storage.history_entries import Approval, Entry, Proposal
 from serving import openapi
-from serving.refusals import answered
+from serving.language_schemas import StrictRequest
+from serving.refusals import answered, read_body
+from serving.requests import json_body
 from serving.security.auth import require
 from serving.security.principal import Principal, Role
 from serving.service import Service
 
+BODY_BYTES = 2**14
+TOO_LARGE = "an approval is a model, a version and one sentence"
 
-class ApprovalRequest(BaseModel):
+
+class ApprovalRequest(StrictRequest):
     """Which proposed version, and why."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(min_length=1, max_length=200, examples=["icu-mortality"])
     version: int = Field(ge=1)
@@ -59,9 +63,11 @@ class Approved:
 
 _WAITING, _APPROVED = TypeAdapter(list[Waiting]), TypeAdapter(Approved)
 _REFUSALS = openapi.refusals(
-    {
+    openapi.TOO_LARGE
+    | {
         404: "The version is not the newest that was proposed",
         409: "Whoever proposed a version can't approve of it",
+        422: "Not JSON, an unknown field, or one that is absent or not as it must be",
         503: "This server can't sign for the approver, or the history can't be read",
     }
 )
@@ -85,11 +91,12 @@ def router(service: Service) -> APIRouter:
         status_code=201,
         summary="Approve of a version that somebody else proposed",
         responses={201: {"model": Approved, "description": "Signed, in the history"}, **_REFUSALS},
+        openapi_extra=openapi.body(openapi.schema_of(ApprovalRequest)),
     )
     async def approve(
-        body: ApprovalRequest, principal: Annotated[Principal, Depends(require(Role.APPROVER))]
+        request: Request, principal: Annotated[Principal, Depends(require(Role.APPROVER))]
     ) -> Response:
-        return await answered(service.metrics, _approve(service, body, principal.actor))
+        return await answered(service.metrics, _approve(service, request, principal.actor))
 
     return routes
 
@@ -99,7 +106,9 @@ async def _waiting(service: Service) -> Response:
     return Response(_WAITING.dump_json(waits), media_type="application/json")
 
 
-async def _approve(service: Service, body: ApprovalRequest, actor: str) -> Response:
+async def _approve(service: Service, request: Request, actor: str) -> Response:
+    content = await read_body(request, BODY_BYTES, TOO_LARGE)
+    body = await service.parsed(partial(json_body.parse, shape=ApprovalRequest), content)
     approved = await asyncio.to_thread(record, service.settings, service.predictors.dataset, body, actor)
     return Response(_APPROVED.dump_json(approved), 201, media_type="application/json")
 

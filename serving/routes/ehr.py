@@ -4,7 +4,6 @@ CDS Hooks 2.0 (https://cds-hooks.hl7.org/2.0/): one service for the hook ``patie
 in, RiskAssessments with Provenance out. Both go through the kernel, the known-time rule and the log of ``/predict``.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, uuid5
@@ -18,11 +17,11 @@ from mediscale.core.errors import InputError, NotFoundError
 from mediscale.storage import registry
 from serving import openapi, schemas
 from serving.refusals import answered, read_body
-from serving.requests import fhir_bundle, json_body
+from serving.requests import ehr_bodies
+from serving.requests.ehr_bodies import HOOK, NotPrefetchedError
 from serving.requests.fhir_bundle import Bundle
 from serving.requests.fhir_elements import utc
 from serving.requests.fhir_facts import LOINC
-from serving.requests.request import Patient
 from serving.risk import risk_assessment
 from serving.risk.served import ServedVersion
 from serving.schemas import Answer, TaskRisk
@@ -34,7 +33,6 @@ from serving.service import Service
 BODY_BYTES = 4 * 2**20
 TOO_LARGE = "send one patient's current stay"
 SERVICE_ID = "mediscale-risk"
-HOOK = "patient-view"
 _LOINC_CODES = ",".join(f"{LOINC}|{concept.loinc}" for concept in CONCEPTS)
 DISCOVERY = {
     "services": [
@@ -55,7 +53,6 @@ DISCOVERY = {
 SUMMARY_CHARACTERS = 140
 """Of a card, by the specification."""
 
-_EXAMPLE = '{"resourceType": "Bundle", "type": "collection", "entry": []}'
 _TIME: TypeAdapter[Any] = TypeAdapter(schemas.Time)
 _REFUSALS = openapi.refusals(
     openapi.TOO_LARGE
@@ -118,7 +115,7 @@ def router(service: Service) -> APIRouter:
 async def _assessments(service: Service, request: Request, principal: Principal) -> Response:
     body = await read_body(request, BODY_BYTES, TOO_LARGE, query=("prediction_time",))
     time = _query_time(request)
-    bundle = await service.read(partial(_read_bundle, body, time))
+    bundle = await service.parsed(partial(ehr_bodies.bundle, prediction_time=time), body)
     try:
         answer = await service.answer(bundle, auth.requester(request, principal))
     except InputError as reason:
@@ -127,10 +124,6 @@ async def _assessments(service: Service, request: Request, principal: Principal)
         answer, {"reference": bundle.patient}, bundle.encounter, bundle.unused, service.clock()
     )
     return JSONResponse(content, media_type=risk_assessment.MEDIA_TYPE)
-
-
-def _read_bundle(body: bytes, time: Any) -> Bundle:
-    return fhir_bundle.read(json_body.read(body, _EXAMPLE), time)
 
 
 def _query_time(request: Request) -> Any:
@@ -155,8 +148,8 @@ def _query_time(request: Request) -> Any:
 async def _cards(service: Service, request: Request, principal: Principal) -> Response:
     body = await read_body(request, BODY_BYTES, TOO_LARGE)
     try:
-        question = await service.read(partial(_read_hook, body))
-    except _NotPrefetchedError as reason:
+        question = await service.parsed(ehr_bodies.hook, body)
+    except NotPrefetchedError as reason:
         return JSONResponse({"cards": [_without_risk(str(reason))]})
     unused = question.unused if isinstance(question, Bundle) else ()
     try:
@@ -173,63 +166,6 @@ async def _cards(service: Service, request: Request, principal: Principal) -> Re
 def _with_what_was_unused(reason: Exception, unused: tuple[str, ...]) -> str:
     """Why there is no risk, with what was not used: mostly an Encounter, without which nobody was admitted."""
     return f"{reason} Not used: {'; '.join(unused)}." if unused else str(reason)
-
-
-def _read_hook(body: bytes) -> Bundle | Patient:
-    """The patient of a hook: by what the EHR prefetched, else as the lake knows them.
-
-    Raises:
-        InputError: it is another hook, names no patient, or the prefetched resources are another patient's.
-    """
-    hook = json_body.read(body, f'{{"hook": "{HOOK}", "hookInstance": "…", "context": {{"patientId": "…"}}}}')
-    context, prefetch = hook.get("context"), hook.get("prefetch")
-    patient_id = context.get("patientId") if isinstance(context, dict) else None
-    if hook.get("hook") != HOOK or not isinstance(patient_id, str) or not patient_id:
-        raise InputError(f"The body must be a request of the hook {HOOK} with context.patientId.")
-    prefetch = prefetch if isinstance(prefetch, dict) else {}
-    resources = list(_prefetched(prefetch))
-    if not any(one.get("resourceType") == "Patient" for one in resources):
-        return Patient(patient_id, None)
-    entries = [{"resource": one} for one in resources]
-    bundle = fhir_bundle.read({"resourceType": "Bundle", "entry": entries, "link": list(_further(prefetch))})
-    if bundle.patient != f"Patient/{patient_id}":
-        raise InputError("The prefetched Patient is another one than context.patientId.")
-    if failed := [name for name in _SEARCHES if not _is_answered(prefetch.get(name))]:
-        raise _NotPrefetchedError(
-            f"The EHR did not send what it holds of this patient: no result of the prefetch {' and '.join(failed)}."
-        )
-    return bundle
-
-
-class _NotPrefetchedError(NotFoundError):
-    """A search of the EHR that failed: nothing measured and nothing sent are not the same."""
-
-
-_SEARCHES = ("encounters", "observations")
-
-
-def _is_answered(content: object) -> bool:
-    return isinstance(content, dict) and content.get("resourceType") == "Bundle"
-
-
-def _prefetched(prefetch: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The resources, those of search results among them; a query that failed is null."""
-    for content in prefetch.values():
-        if isinstance(content, dict) and content.get("resourceType") == "Bundle":
-            entries = content.get("entry")
-            for entry in entries if isinstance(entries, list) else []:
-                resource = entry.get("resource") if isinstance(entry, dict) else None
-                if isinstance(resource, dict) and resource.get("resourceType") != "OperationOutcome":
-                    yield resource
-        elif isinstance(content, dict) and content.get("resourceType") != "OperationOutcome":
-            yield content
-
-
-def _further(prefetch: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """A link for each search that goes on elsewhere."""
-    for content in prefetch.values():
-        pages = fhir_bundle.further_pages(content) if isinstance(content, dict) else 0
-        yield from ({"relation": "next"} for _ in range(pages))
 
 
 def _card(answer: Answer, risk: TaskRisk, unused: tuple[str, ...], base: str) -> dict[str, Any]:

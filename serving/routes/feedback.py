@@ -1,5 +1,6 @@
 """``POST /feedback``: what whoever read an answer says of it."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -63,6 +64,7 @@ def router(service: Service) -> APIRouter:
 
 async def _accepted(service: Service, request: Request, principal: Principal) -> Response:
     requester = auth.requester(request, principal)
-    body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), FeedbackRequest)
+    content = await read_body(request, BODY_BYTES, TOO_LARGE)
+    body = await service.parsed(partial(json_body.parse, shape=FeedbackRequest), content)
     receipt = await service.feedback(body, requester)
     return Response(_TAKEN.dump_json(receipt), 201, media_type="application/json")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -57,10 +58,11 @@ def router(service: Service) -> APIRouter:
 
 async def _answer(service: Service, request: Request, principal: Principal) -> Response:
     requester = auth.requester(request, principal)
-    body = json_body.parse(await read_body(request, BODY_BYTES, TOO_LARGE), GenerateRequest)
+    content = await read_body(request, BODY_BYTES, TOO_LARGE)
+    body = await service.parsed(partial(json_body.parse, shape=GenerateRequest), content)
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")
-    answering = service.language.answering(_question(service, body, principal), requester)
+    answering = service.language.answering(await _question(service, body, principal), requester)
     if body.stream:
         return await _streamed(service, answering)
     answering = await service.language.answer_in_full(answering)
@@ -68,9 +70,9 @@ async def _answer(service: Service, request: Request, principal: Principal) -> R
     return Response(content, media_type="application/json")
 
 
-def _question(service: Service, body: GenerateRequest, principal: Principal) -> Question:
+async def _question(service: Service, body: GenerateRequest, principal: Principal) -> Question:
     return Question(
-        version=service.language.version_for(body.question),
+        version=await service.language.version_for(body.question),
         sampling=Sampling(body.max_length, body.temperature, body.seed),
         turns=({"role": "user", "content": body.question},),
         use_safety=body.use_safety,

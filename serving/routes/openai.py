@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC
+from functools import partial
 from itertools import accumulate
 from typing import Annotated
 
@@ -101,11 +102,12 @@ async def _models(service: Service) -> Response:
 
 async def _complete(service: Service, request: Request, principal: Principal) -> Response:
     requester = auth.requester(request, principal)
-    body = json_body.parse(await read_body(request, PROMPTS * BODY_BYTES, TOO_LARGE), CompletionRequest)
+    content = await read_body(request, PROMPTS * BODY_BYTES, TOO_LARGE)
+    body = await service.parsed(partial(json_body.parse, shape=CompletionRequest), content)
     if body.echo and body.logprobs is not None:
         auth.check_role(principal, Role.ENGINEER, "echo with logprobs")
     questions = [
-        _question(_requested_version(service, body.model, _text(prompt)), body, prompt)
+        _question(await _requested_version(service, body.model, _text(prompt)), body, prompt)
         for prompt in body.prompts
     ]
     if body.stream:
@@ -116,10 +118,12 @@ async def _complete(service: Service, request: Request, principal: Principal) ->
 
 async def _converse(service: Service, request: Request, principal: Principal) -> Response:
     requester = auth.requester(request, principal)
-    body = json_body.parse(await read_body(request, 4 * BODY_BYTES, TOO_LARGE), ChatRequest)
+    content = await read_body(request, 4 * BODY_BYTES, TOO_LARGE)
+    body = await service.parsed(partial(json_body.parse, shape=ChatRequest), content)
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")
-    question = _chat_question(_requested_version(service, body.model, body.messages[-1].content), body)
+    version = await _requested_version(service, body.model, body.messages[-1].content)
+    question = _chat_question(version, body)
     answering = service.language.answering(question, requester, bool(body.model))
     if body.stream:
         return await _streamed(service, answering, _chat_chunks)
@@ -128,13 +132,13 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
     return _json(_chat(answering, ChatChoice(message=message, finish_reason=answering.written.finish_reason)))
 
 
-def _requested_version(service: Service, name: str, question: str) -> ServedLanguage:
+async def _requested_version(service: Service, name: str, question: str) -> ServedLanguage:
     """The version that the request names for a question, or the one in production if it names none.
 
     Raises:
         NotFoundError: it names one that is not served.
     """
-    version = service.language.version_for(question)
+    version = await service.language.version_for(question)
     if name and (requested := service.language.find_version(name)):
         return requested
     if name:

@@ -21,9 +21,9 @@ from mediscale.inference.notes import NoteReader
 from mediscale.storage import commits, lake
 from serving import schemas
 from serving.app import create_app
+from serving.helper_process import HelperProcess
 from serving.log.log_file import connect
 from serving.log.prediction_log import PredictionLog
-from serving.note_process import NoteProcess
 from serving.risk.models import Predictors
 
 AS_WRITTEN = {"age": 67, "blood_pressure": 140, "clinical_note": "Patient presents with chest pain..."}
@@ -116,13 +116,13 @@ def test_what_lies_beyond_what_is_read_of_a_note_changes_nothing_and_is_not_work
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths: list[int] = []
-    really = NoteProcess.call
+    really = HelperProcess.call
 
-    def call(process: NoteProcess, work: Any, *arguments: Any) -> Any:
+    def call(process: HelperProcess, work: Any, *arguments: Any) -> Any:
         lengths.extend(len(argument) for argument in arguments if isinstance(argument, str))
         return really(process, work, *arguments)
 
-    monkeypatch.setattr(NoteProcess, "call", call)
+    monkeypatch.setattr(HelperProcess, "call", call)
     long = "mottled bedbound " * 100
     answers = [
         ask(client, {"clinical_note": text})["mortality"] for text in (long, long + "comfortable " * 50_000)

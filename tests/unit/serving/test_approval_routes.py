@@ -101,7 +101,7 @@ def test_the_proposer_is_refused_and_so_is_a_version_that_does_not_wait(
     unreadable = client("dan").post("/approvals", json={"model": MODEL, "reason": "secret", "version": "x"})
     assert unreadable.status_code == 422
     assert unreadable.json()["error"].startswith(
-        "The request can't be read: version: Input should be a valid integer"
+        "The request can't be answered, version: input should be a valid integer"
     )
     assert "secret" not in unreadable.text
     assert [entry.kind for entry in history.entries(settings, "icu")] == ["approval_rule", "proposal"]

@@ -23,10 +23,10 @@ from mediscale.core.errors import BusyError, InputError, RemoteError
 from mediscale.core.settings import Settings
 from mediscale.inference.notes import NoteReader
 from mediscale.storage import lake
-from serving import note_process
+from serving import helper_process
 from serving.app import create_app
+from serving.helper_process import NICENESS, HelperProcess
 from serving.log.prediction_log import PredictionLog
-from serving.note_process import NICENESS, NoteProcess
 from serving.requests.request import parse
 from serving.risk import note_reader
 from serving.risk.models import Predictors
@@ -36,8 +36,8 @@ BODY = {"age": 67, "blood_pressure": 140, "clinical_note": "The bedbound patient
 
 
 @pytest.fixture
-def process() -> Iterator[NoteProcess]:
-    process = NoteProcess()
+def process() -> Iterator[HelperProcess]:
+    process = HelperProcess()
     yield process
     process.close()
 
@@ -69,7 +69,7 @@ def risk(client: TestClient, body: object = BODY) -> dict[str, Any]:
     return dict(answer)
 
 
-def kill(process: NoteProcess) -> None:
+def kill(process: HelperProcess) -> None:
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -83,7 +83,7 @@ def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def test_a_call_returns_what_the_function_does_there_and_gives_way_to_the_worker(
-    process: NoteProcess,
+    process: HelperProcess,
 ) -> None:
     assert process.pid is None
     assert process.call(operator.mul, 6, 7) == 42
@@ -93,23 +93,23 @@ def test_a_call_returns_what_the_function_does_there_and_gives_way_to_the_worker
 
 
 def test_a_refusal_comes_back_as_it_is_and_of_a_failure_only_kind_and_place(
-    process: NoteProcess, capfd: pytest.CaptureFixture[str]
+    process: HelperProcess, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InputError, match=r"^The body is not valid JSON in UTF-8\.$"):
         process.call(parse, b'{"age": ')
-    with pytest.raises(RemoteError, match=r"^ValueError at .*note_process\.py:\d+$"):
+    with pytest.raises(RemoteError, match=r"^ValueError at .*helper_process\.py:\d+$"):
         process.call(int, "Quillfeather")
     assert process.call(operator.neg, 1) == -1
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_one_that_is_killed_while_it_waits_costs_nobody_anything(process: NoteProcess) -> None:
+def test_one_that_is_killed_while_it_waits_costs_nobody_anything(process: HelperProcess) -> None:
     before = process.call(os.getpid)
     kill(process)
     assert process.call(os.getpid) != before
 
 
-def test_one_that_is_killed_at_work_costs_one_call(process: NoteProcess) -> None:
+def test_one_that_is_killed_at_work_costs_one_call(process: HelperProcess) -> None:
     threading.Timer(0.5, os.kill, [process.call(os.getpid), signal.SIGKILL]).start()
     with pytest.raises(BusyError, match="ended, and another begins; ask again"):
         process.call(time.sleep, 60)
@@ -117,17 +117,17 @@ def test_one_that_is_killed_at_work_costs_one_call(process: NoteProcess) -> None
 
 
 def test_one_that_hangs_is_given_up_and_keeps_nobody_waiting_for_ever(
-    process: NoteProcess, monkeypatch: pytest.MonkeyPatch
+    process: HelperProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hanging = process.call(os.getpid)
-    monkeypatch.setattr(note_process, "SECONDS", 0.5)
+    monkeypatch.setattr(helper_process, "SECONDS", 0.5)
     with pytest.raises(BusyError, match=r"took more than 0\.5 seconds and was given up"):
         process.call(time.sleep, 60)
     monkeypatch.undo()
     assert process.call(os.getpid) != hanging
 
 
-def test_closing_ends_it_and_refuses_whoever_waits(process: NoteProcess) -> None:
+def test_closing_ends_it_and_refuses_whoever_waits(process: HelperProcess) -> None:
     process.call(os.getpid)
     assert process.pid is not None
     running = psutil.Process(process.pid)
@@ -138,7 +138,7 @@ def test_closing_ends_it_and_refuses_whoever_waits(process: NoteProcess) -> None
     assert not running.is_running()
 
 
-def test_told_to_end_with_its_worker_it_still_works_for_it(process: NoteProcess) -> None:
+def test_told_to_end_with_its_worker_it_still_works_for_it(process: HelperProcess) -> None:
     before = process.call(os.getpid)
     os.kill(before, signal.SIGTERM)
     assert process.call(os.getpid) == before
@@ -147,7 +147,7 @@ def test_told_to_end_with_its_worker_it_still_works_for_it(process: NoteProcess)
 
 def test_it_ends_with_its_worker_whatever_it_is_at() -> None:
     worker = (
-        "import operator, threading, time; from serving.note_process import NoteProcess; process = NoteProcess();"
+        "import operator, threading, time; from serving.helper_process import HelperProcess; process = HelperProcess();"
         "process.call(operator.neg, 1); threading.Thread(target=process.call, args=(time.sleep, 600)).start();"
         "time.sleep(0.5); print(process.pid, flush=True); time.sleep(600)"
     )

@@ -1,7 +1,7 @@
-"""The note process: a process of each worker for work on notes and large bodies, which keeps no other request waiting.
+"""Helper processes: processes of a worker for work on notes and on large bodies, which keeps no other request waiting.
 
 One C call over a megabyte of text keeps every thread of its process from going on, the one that answers among them, and
-the network of a version that reads notes takes a core. The worker starts the process when it first needs it, and a new
+the network of a version that reads notes takes a core. The worker starts a process when it first needs it, and a new
 one where that was killed. It ends with its worker, however that ends, because it sees its connection close.
 
 Calls and results are pickled by ``multiprocessing.connection``, between two processes of ours and nobody else: their
@@ -28,11 +28,11 @@ Ts = TypeVarTuple("Ts")
 NICENESS = 10
 """By how much the process gives way to those that answer."""
 SECONDS = 60.0
-"""A call that takes longer is given up: the longest note takes one, and others wait for it."""
+"""A call that takes longer is given up: the longest note or body takes one, and others wait for it."""
 
 
-class NoteProcess:
-    """The process as its worker sees it: one call at a time."""
+class HelperProcess:
+    """A process as its worker sees it: one call at a time."""
 
     def __init__(self) -> None:
         self._calling = threading.Lock()
@@ -61,13 +61,13 @@ class NoteProcess:
                 if not connection.poll(SECONDS):
                     self._end()
                     raise BusyError(
-                        f"A note took more than {SECONDS:g} seconds and was given up; send less of it."
+                        f"What was sent took more than {SECONDS:g} seconds and was given up; send less."
                     )
                 outcome = connection.recv()
             except (EOFError, OSError):
                 self._end()
                 raise BusyError(
-                    "The process that reads notes ended, and another begins; ask again."
+                    "The process that reads what was sent ended, and another begins; ask again."
                 ) from None
         if isinstance(outcome, Exception):
             raise outcome
@@ -101,7 +101,9 @@ class NoteProcess:
 
 def _started(number: int) -> "subprocess.Popen[bytes]":
     """A process that imports from where this one does. A terminal's Ctrl-C reaches the worker, which ends it."""
-    program = f"import sys; sys.path[:] = {sys.path!r}; from serving import note_process; note_process.serve({number})"
+    program = (
+        f"import sys; sys.path[:] = {sys.path!r}; from serving.helper_process import serve; serve({number})"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.DEVNULL, pass_fds=[number], process_group=0
     )
