@@ -45,7 +45,7 @@ FINISHED = "EXTRACT.json"
 class Params(Frozen):
     size: RuntimeInput[Literal["tiny", "small", "large"]] = "small"
     """250, 6,000 or 40,000 patients; about 1.4 visits each."""
-    seed: int = Field(20260101, ge=0)
+    seed: int = Field(20260101, ge=0, lt=2**31)
     dataset: RuntimeInput[str] = Field("synthetic", pattern=DATASET_PATTERN)
     patients: int | None = Field(None, ge=1)
     """The number of patients, where it is not that of ``size``."""

@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, sentence, settings
+from mediscale.cli.verbs import Verb, path, sentence, settings
 
 if TYPE_CHECKING:
     from data_pipeline.retrieval import GroundedAnswer
@@ -19,7 +18,7 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths",
         nargs="*",
-        type=Path,
+        type=path,
         metavar="PATH",
         help="files or folders to add; what is there is replaced",
     )

@@ -1,14 +1,13 @@
 """Verbs that write a dataset in other standards: its events for MEDS, a task's features for Feast."""
 
 import argparse
-from pathlib import Path
 
-from mediscale.cli.verbs import Verb, add_purpose, utc
+from mediscale.cli.verbs import Verb, add_purpose, path, utc
 
 
 def _add_meds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--output", type=Path, required=True, help="new folder; it holds patient data")
+    parser.add_argument("--output", type=path, required=True, help="new folder; it holds patient data")
     parser.add_argument(
         "--as-of",
         type=utc,
@@ -42,7 +41,7 @@ def _export_meds(options: argparse.Namespace) -> int:
 def _add_feast(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--task", required=True)
-    parser.add_argument("--output", type=Path, required=True, help="new folder; it holds patient data")
+    parser.add_argument("--output", type=path, required=True, help="new folder; it holds patient data")
     add_purpose(parser, "research")
 
 

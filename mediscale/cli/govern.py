@@ -1,11 +1,10 @@
 """Verbs of governance: who moved which alias, asking for production, moving back."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mediscale.cli import stage
-from mediscale.cli.verbs import Verb, add_alias, add_version, sentence, settings
+from mediscale.cli.verbs import Verb, add_alias, add_version, path, sentence, settings
 from mediscale.core.task_names import LANGUAGE, all_names
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ def _rollback(options: argparse.Namespace) -> int:
 def _add_model_card(parser: argparse.ArgumentParser) -> None:
     add_version(parser)
     parser.add_argument(
-        "--output", type=Path, help="HTML file to write, the JSON beside it (default: in the home's reports)"
+        "--output", type=path, help="HTML file to write, the JSON beside it (default: in the home's reports)"
     )
 
 
@@ -146,11 +145,11 @@ def _model_card(options: argparse.Namespace) -> int:
 
     home = settings()
     card = model_card.find(home, options.version)
-    for path in model_card.write(
+    for file in model_card.write(
         card,
         options.output or home.home / "reports" / registry.card_file(card.model.name, card.model.version),
     ):
-        print(path)
+        print(file)
     return 0
 
 

@@ -18,7 +18,11 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
         "--name", required=True, help="whose it is: a person as the history names them, or a system"
     )
     create.add_argument(
-        "--role", action="append", required=True, choices=tuple(Role), help="may stand several times"
+        "--role",
+        action="append",
+        required=True,
+        choices=[role.value for role in Role],
+        help="may stand several times",
     )
     create.add_argument(
         "--expires",

@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, add_config, add_version, config_of, count, settings, version_of
+from mediscale.cli.verbs import Verb, add_config, add_version, config_of, count, path, settings, version_of
 
 if TYPE_CHECKING:
     from training.language.export.receipts import Receipt
@@ -16,8 +15,8 @@ _VERSION = "a registered version, e.g. clinical-questions-language/1"
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     add_version(parser, _VERSION)
-    parser.add_argument("--test", type=Path, required=True, help="JSONL or CSV of questions with answers")
-    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--test", type=path, required=True, help="JSONL or CSV of questions with answers")
+    parser.add_argument("--output", type=path, required=True, help="JSON file to write")
     parser.add_argument(
         "--max-generated",
         type=count,
@@ -61,7 +60,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", action="append", required=True, choices=NAMES, help="a form to write; may be repeated"
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder to write the forms into")
+    parser.add_argument("--output", type=path, required=True, help="folder to write the forms into")
     parser.add_argument(
         "--repository",
         default="",

@@ -1,7 +1,6 @@
 """Verbs of the orchestrators: what a run begins with, the pipeline on a Kubeflow cluster, Airflow on this machine."""
 
 import argparse
-from pathlib import Path
 
 from mediscale.cli.verbs import (
     Verb,
@@ -10,6 +9,7 @@ from mediscale.cli.verbs import (
     add_source,
     config_of,
     json_object,
+    path,
     port,
     settings,
     source_of,
@@ -47,7 +47,7 @@ def _prepare_source(options: argparse.Namespace) -> int:
 
 def _add_kubeflow(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("compile", "submit"), help="submit needs MEDISCALE_KFP_HOST")
-    parser.add_argument("--output", type=Path, help="compile: where the YAML goes")
+    parser.add_argument("--output", type=path, help="compile: where the YAML goes")
     add_pipeline(parser)
     add_source(parser)
     add_config(parser)

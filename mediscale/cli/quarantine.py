@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb
+from mediscale.cli.verbs import Verb, path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ def _add_quarantine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--rule", default="", help="only what breaks this rule, with file and line")
     parser.add_argument("--table", default="", help="only of this table of the extract, with file and line")
-    parser.add_argument("--output", type=Path, help="CSV file of all places, for whoever mends the extract")
+    parser.add_argument("--output", type=path, help="CSV file of all places, for whoever mends the extract")
     parser.add_argument(
         "--replay",
         action="store_true",

@@ -11,6 +11,7 @@ from mediscale.cli.verbs import (
     add_source,
     add_tasks,
     config_of,
+    path,
     settings,
     source_of,
     tasks_of,
@@ -200,7 +201,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         help="a run of `mediscale runs`, a dataset, a version as NAME/3, or the beginning of a call's key (default: "
         "the newest run)",
     )
-    parser.add_argument("--output", type=Path, help="file to write (default: in the home's reports)")
+    parser.add_argument("--output", type=path, help="file to write (default: in the home's reports)")
 
 
 def _report(options: argparse.Namespace) -> int:

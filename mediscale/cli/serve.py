@@ -1,9 +1,8 @@
 """Verbs that answer with a promoted model: the server and batch scoring."""
 
 import argparse
-from pathlib import Path
 
-from mediscale.cli.verbs import Verb, add_alias, add_purpose, any_port, count, settings, workers
+from mediscale.cli.verbs import Verb, add_alias, add_purpose, any_port, count, path, settings, workers
 from mediscale.core.task_names import all_names
 
 
@@ -19,8 +18,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=any_port, default=8000, help="0: one that is free")
     parser.add_argument("--workers", type=workers, default=1)
-    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate chain: answers by https")
-    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
+    parser.add_argument("--tls-cert", type=path, metavar="PEM", help="certificate chain: answers by https")
+    parser.add_argument("--tls-key", type=path, metavar="PEM", help="its private key")
     parser.add_argument(
         "--behind-proxy",
         action="store_true",
@@ -50,7 +49,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=all_names(), required=True)
     add_alias(parser)
     parser.add_argument(
-        "--output", type=Path, required=True, help="Parquet file to write; it holds patient data"
+        "--output", type=path, required=True, help="Parquet file to write; it holds patient data"
     )
     parser.add_argument(
         "--format",

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mediscale.cli.verbs import Verb
+from mediscale.cli.verbs import Verb, path
 
 if TYPE_CHECKING:
     from data_pipeline.source_check import ConceptCheck, SourceCheck
@@ -25,9 +25,9 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="?", metavar="NAME|FILE", help="check: a shipped source, or a YAML file of your own"
     )
-    parser.add_argument("--path", type=Path, required=True, help="folder of the extract")
+    parser.add_argument("--path", type=path, required=True, help="folder of the extract")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="draft: the file that is written; it may not exist"
+        "--output", type=path, metavar="FILE", help="draft: the file that is written; it may not exist"
     )
     parser.add_argument(
         "--task",
@@ -53,9 +53,11 @@ def _draft_source(options: argparse.Namespace) -> int:
     import tempfile
 
     from data_pipeline import source_draft
-    from mediscale.core.errors import UsageError
+    from mediscale.core.errors import InputError, UsageError
     from mediscale.core.settings import Settings
 
+    if not options.path.is_dir():
+        raise InputError(f"There is no directory {options.path}; give the folder that holds the extract.")
     if options.output and options.output.exists():
         raise UsageError(
             f"{options.output} is there already; a draft replaces nothing, so name another file."

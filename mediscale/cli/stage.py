@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mediscale.cli.verbs import assignment, json_object, settings
+from mediscale.cli.verbs import assignments, json_object, path, settings
 from mediscale.core import atomic_files, logs
 from mediscale.core.errors import BusyError, InputError, QualityError
 from mediscale.pipeline import steps
@@ -60,7 +60,7 @@ def _parser(name: str, stage: "Stage") -> argparse.ArgumentParser:
         epilog="parameters (--set NAME=VALUE, --config FILE):\n" + "\n".join(_parameters(stage)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, help="parameters as a JSON file")
+    parser.add_argument("--config", type=path, help="parameters as a JSON file")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter, as JSON or text"
     )
@@ -70,7 +70,7 @@ def _parser(name: str, stage: "Stage") -> argparse.ArgumentParser:
         dest="upstream",
         action="append",
         default=[],
-        type=Path,
+        type=path,
         metavar="RESULT.json",
         help="result of an upstream stage; its fields fill parameters by name",
     )
@@ -129,7 +129,7 @@ def _called(name: str, options: argparse.Namespace, home: "Settings") -> "Finish
     if options.as_of and "as_of" in call.load(name).Params.model_fields:
         config["as_of"] = options.as_of
     config |= _read_json(options.config) if options.config else {}
-    config |= dict(assignment(text) for text in options.set)
+    config |= assignments(options.set)
     results = [_read_json(path) for path in options.upstream]
     if refusal := runtime_inputs.refusal(results):
         raise QualityError(refusal)
@@ -144,7 +144,7 @@ def add_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run-id", default="", help="the run that the call belongs to (default: one of its own)"
     )
-    parser.add_argument("--result", type=Path, help="where the result goes (default: standard output)")
+    parser.add_argument("--result", type=path, help="where the result goes (default: standard output)")
     parser.add_argument(
         "--wait-for-lock", action="store_true", help="wait while another process is at the same work"
     )

@@ -1,10 +1,9 @@
 """Verbs of a dataset that grows: take a topic's events, and compact what many batches or nights left."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, add_purpose, settings
+from mediscale.cli.verbs import Verb, add_purpose, path, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +27,7 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
         "--brokers", default="127.0.0.1:9092", help="HOST:PORT, with commas between (127.0.0.1:9092)"
     )
     parser.add_argument(
-        "--client-properties", type=Path, metavar="FILE", help="Kafka's client settings, such as TLS and SASL"
+        "--client-properties", type=path, metavar="FILE", help="Kafka's client settings, such as TLS and SASL"
     )
     parser.add_argument(
         "--risks-topic",
@@ -38,7 +37,7 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--result",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="write the tables' versions there, which stages take (--from FILE)",
     )

@@ -3,10 +3,9 @@
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, settings
+from mediscale.cli.verbs import Verb, path, settings
 
 if TYPE_CHECKING:
     from mediscale.core.settings import Settings
@@ -38,7 +37,7 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="folder of the backup")
+    parser.add_argument("folder", metavar="FOLDER", type=path, help="folder of the backup")
 
 
 def _backup(options: argparse.Namespace) -> int:

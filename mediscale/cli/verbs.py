@@ -93,7 +93,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source", help="what the extract is: a shipped source, e.g. mimic-iii, or a YAML file of your own"
     )
-    parser.add_argument("--path", type=Path, help="folder of the extract")
+    parser.add_argument("--path", type=path, help="folder of the extract")
     parser.add_argument("--dataset", help="name in the lake (default: the source's, or 'synthetic')")
     parser.add_argument("--size", choices=SIZES, help="size of the synthetic hospital (default: small)")
 
@@ -167,24 +167,49 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def config_of(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """A run's configuration from ``STAGE.NAME=VALUE`` texts."""
     config: dict[str, dict[str, Any]] = {}
-    for text in texts:
-        path, value = assignment(text)
-        stage, dot, name = path.partition(".")
-        if not dot:
-            raise UsageError(f"--set {text}: write it as STAGE.NAME=VALUE.")
+    for path, value in assignments(texts, "STAGE.NAME=VALUE").items():
+        stage, _, name = path.partition(".")
         config.setdefault(stage, {})[name] = value
     return config
 
 
-def assignment(text: str) -> tuple[str, Any]:
-    """Name and value of ``NAME=VALUE``, the value as JSON or else as text."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"--set {text}: write it as NAME=VALUE.")
-    try:
-        return name, json.loads(value, object_pairs_hook=_once)
-    except ValueError:
-        return name, value
+def assignments(texts: Sequence[str], form: str = "NAME=VALUE") -> dict[str, Any]:
+    """The values by name of texts in that form, each value as JSON or else as text.
+
+    Raises:
+        UsageError: a text has another form, a name stands twice, or a number is not written as one.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not all(name.split(".", 1)) or (form.startswith("STAGE.") and "." not in name):
+            raise UsageError(f"--set {text}: write it as {form}.")
+        if name in values:
+            raise UsageError(f"--set {name} stands twice; give it once.")
+        try:
+            values[name] = json.loads(value, object_pairs_hook=_once)
+        except ValueError:
+            values[name] = value
+        if _TWO_READINGS.fullmatch(value) and values[name] is value:
+            raise UsageError(
+                f"--set {text}: write a number in decimal digits alone, or in quotes where it is a text."
+            )
+    return values
+
+
+_TWO_READINGS = re.compile(r"[-+]?[0-9_]*\.?[0-9_]+(?:[eE][-+]?[0-9_]+)?\.?|[-+]?0[xXbBoO][0-9A-Fa-f_]+")
+"""What is a number to Python and none in JSON: 010, 1_0, .5 and +5."""
+
+
+def path(text: str) -> Path:
+    """A path of an option; an empty one, of a variable that is not set, would be the current folder.
+
+    >>> path("a b/c")
+    PosixPath('a b/c')
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; name a file or a folder")
+    return Path(text)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Settings: WHERE things are. How a stage works is in its ``Params``; importing this reads no environment."""
 
 import os
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _NEARLY = 0.9
@@ -16,7 +17,11 @@ class Settings(BaseSettings):
     """Locations, each overridable by ``MEDISCALE_<NAME>``; the defaults need no network and no server."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MEDISCALE_", frozen=True, extra="forbid", use_attribute_docstrings=True
+        env_prefix="MEDISCALE_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
     )
 
     home: Path = Path(".mediscale")
@@ -89,6 +94,16 @@ class Settings(BaseSettings):
     """The claim that names whoever asks in the log and the history, such as ``preferred_username``."""
     spark_memory: str = Field("3g", pattern=r"^\d+[mg]$")
     """Heap of a local Spark driver."""
+
+    @field_validator("lake", "artifact_root")
+    @classmethod
+    def _is_a_place(cls, root: str) -> str:
+        scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", root)
+        if scheme and not re.match(r"(?:s3|gs|abfss)://[^/]|file:///", root):
+            raise ValueError(
+                f"{root} is no place; give a path, or a URI such as s3://BUCKET/FOLDER, gs:// or abfss://"
+            )
+        return root
 
     def model_post_init(self, _context: object) -> None:
         home = self.home.expanduser().resolve()

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -130,6 +130,7 @@ def fill(name: str, config: Mapping[str, Any]) -> BaseModel:
     Raises:
         UsageError: a parameter is missing, unknown or invalid.
     """
+    _check_numbers(name, config)
     try:
         return load(name).Params.model_validate(config)
     except ValidationError as error:
@@ -156,11 +157,25 @@ def check(config: RunConfig, pipeline: str = "risk") -> None:
                 f"Stage {name}: {', '.join(fixed)} can't be configured; a run's own options give it, "
                 "or it is looked up."
             )
+        _check_numbers(name, values)
         try:
             load(name).Params.model_validate(values)
         except ValidationError as error:
             if problems := _sentence(error, load(name).Params, values):
                 raise UsageError(f"Stage {name}: {problems}") from error
+
+
+def _check_numbers(name: str, values: Mapping[str, Any]) -> None:
+    """Refuses true for a number, which would count as 1."""
+    fields = load(name).Params.model_fields
+    for parameter, value in values.items():
+        kinds = (
+            {*get_args(fields[parameter].annotation), fields[parameter].annotation}
+            if parameter in fields
+            else set()
+        )
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+            raise UsageError(f"Stage {name}: {parameter}: {str(value).lower()} is no number.")
 
 
 def configured(name: str, params: Mapping[str, Any]) -> dict[str, Any]:

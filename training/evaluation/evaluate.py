@@ -88,7 +88,7 @@ class Params(Frozen):
     oracle: RuntimeInput[str | None] = None
     """File of true probabilities, on synthetic data."""
     bootstrap: int = Field(500, ge=50)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 class Result(Frozen):

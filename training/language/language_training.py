@@ -59,7 +59,7 @@ class Recipe(Frozen):
     checkpoint_every: int = Field(20, ge=1)
     """Steps of the optimizer between checkpoints."""
     threads: int = Field(2, ge=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 class Job(Frozen):

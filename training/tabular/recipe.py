@@ -40,7 +40,7 @@ class Recipe(Frozen):
     threads: int = Field(1, ge=1)
     """Per worker. More only pays for large data on idle cores: XGBoost's threads wait for each other by spinning. Part
     of the recipe, for sums of floats depend on it in their last bits."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 class TunedSettings(Frozen):

@@ -54,7 +54,7 @@ class Params(Frozen):
     """Most trees of a trial."""
     workers: int = Field(1, ge=1)
     """Trials at the same time."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 class Choice(Frozen):

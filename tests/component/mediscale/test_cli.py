@@ -257,9 +257,8 @@ def test_a_tied_step_that_is_done_ends_by_itself(settings: Settings) -> None:
 
 
 def test_assignments_are_json_or_text() -> None:
-    assert verbs.assignment("rounds=20") == ("rounds", 20)
-    assert verbs.assignment("source=mimic-iii") == ("source", "mimic-iii")
-    assert verbs.assignment("as_of=2026-01-02T00:00:00") == ("as_of", "2026-01-02T00:00:00")
+    texts = ["rounds=20", "source=mimic-iii", "as_of=2026-01-02T00:00:00"]
+    assert verbs.assignments(texts) == {"rounds": 20, "source": "mimic-iii", "as_of": "2026-01-02T00:00:00"}
 
 
 def test_a_misspelt_setting_is_refused_and_no_name_of_ours_is_taken_for_one(
