@@ -1,7 +1,7 @@
 """Superseding assertions: what an extract says of events that the lake has, as assertions to append.
 
-Events are bitemporal and only appended to (DESIGN: *Events*). The facts of a later extract are compared with the latest
-assertion of each event:
+Events are bitemporal and only appended to. The facts of a later extract are compared with the latest assertion of each
+event:
 
 - An assertion that the source dates later than the extract before was seen, and later than what the lake has of the
   event, keeps its own ``available_time``.
@@ -15,7 +15,8 @@ Where the rules changed and not the rows (a mended YAML, another release), ``res
 the lake has: what was wrong was never true, and what an extract corrected is still known from when that was seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -79,12 +80,8 @@ def compare(
     are naive UTC.
     """
     from_now_on = "greatest({0}.time, ?::timestamp, latest.available_time + interval 1 microsecond)"
-    with duckdb_tables.session() as database:
-        database.register("asserted", asserted)
-        database.register("there", there.select(EVENTS.column_names))
+    with _side_by_side(asserted, there) as database:
         database.register("unusable", pa.table({"event_id": unusable}))
-        for name, rows in (("latest", "there"), ("newest", "asserted")):
-            database.execute(f"create temp table {name} as {_NEWEST.format(rows)}")
         database.execute(
             f"create temp table own as {_dated('asserted')} from asserted left join latest using (event_id) "
             "where (latest.event_id is null or asserted.available_time > latest.available_time) "
@@ -111,6 +108,17 @@ def compare(
         )
 
 
+@contextmanager
+def _side_by_side(asserted: pa.Table, there: pa.Table) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A database with both tables, and of each event its ``newest`` asserted and its ``latest`` row that is there."""
+    with duckdb_tables.session() as database:
+        database.register("asserted", asserted)
+        database.register("there", there.select(EVENTS.column_names))
+        for name, rows in (("latest", "there"), ("newest", "asserted")):
+            database.execute(f"create temp table {name} as {_NEWEST.format(rows)}")
+        yield database
+
+
 def unusable(database: "duckdb.DuckDBPyConnection") -> pa.Array:
     """The ``event_id`` of the facts that break a rule, of the table ``facts`` of a database."""
     broken = "select event_id from facts where broken is not null and event_id is not null"
@@ -129,13 +137,9 @@ def restate(asserted: pa.Table, there: pa.Table, usable_before: pa.Array, moment
     - is asserted no more, nothing is left if the rules dropped it, and everything if an extract had: that withdrew it,
       or just lacks it.
     """
-    with duckdb_tables.session() as database:
-        database.register("asserted", asserted)
-        database.register("there", there.select(EVENTS.column_names))
+    with _side_by_side(asserted, there) as database:
         database.register("usable", pa.table({"event_id": usable_before}))
         database.register("moments", pa.table({"seen_at": moments}))
-        for name, rows in (("latest", "there"), ("newest", "asserted")):
-            database.execute(f"create temp table {name} as {_NEWEST.format(rows)}")
         database.execute(
             "create temp table history as select *, available_time in (select seen_at from moments) or "
             "available_time = lag(available_time) over (partition by event_id order by available_time) + "
