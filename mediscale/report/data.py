@@ -135,7 +135,7 @@ class Contents:
     tasks: tuple[Task, ...]
     refused: tuple[tuple[str, str], ...]
     """Title of each task of every run that this extract can't support, and why."""
-    notes: notes.Read | None
+    notes: notes.NoteCounts | None
     watched: MonitoredVersion | None
     commands: tuple[str, ...]
 

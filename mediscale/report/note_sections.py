@@ -13,7 +13,7 @@ from training.notes.note_mlflow_model import WORDS_FILE
 
 
 @dataclass(frozen=True)
-class Read:
+class NoteCounts:
     """Counts of the notes of the extract: de-identified, quarantined, tokenized."""
 
     notes: int
@@ -40,14 +40,14 @@ class CombinedModel:
     """What words added to the log-odds on average; empty where the artifacts are not in reach."""
 
 
-def read(run: Run) -> Read | None:
+def read(run: Run) -> NoteCounts | None:
     """The counts of the extract's notes, or None where it had none."""
     scrubbed, tokens = run.newest("deidentify"), run.newest("note_tokens")
     if scrubbed is None or tokens is None or scrubbed.result["notes"] is None:
         return None
     meanings = {rule.name: rule.meaning for rule in NOTES.all_rules}
     broken = sorted(scrubbed.result["reasons"].items(), key=lambda item: (-item[1], item[0]))
-    return Read(
+    return NoteCounts(
         notes=scrubbed.result["note_count"],
         identifiers=scrubbed.result["replaced"],
         quarantined=scrubbed.result["notes_quarantined"],
