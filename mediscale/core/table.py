@@ -1,4 +1,4 @@
-"""The value ``Table``: a Delta table's columns, types, units, keys, rules, privacy class and meaning.
+"""The value ``Table``: a Delta table's columns, types, units, keys, rules and meaning.
 
 The declaration yields the Arrow schema, the Great Expectations suite and the predicate that
 finds the rows to quarantine. Times are UTC wall-clock without a zone (``TimestampNTZ``), in microseconds.
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 Kind = Literal[
     "int64", "float64", "string", "bool", "timestamp", "list<float64>", "list<int32>", "list<string>"
 ]
-Privacy = Literal["phi", "pseudonymous", "none"]
 
 SHARD = "shard"
 """Partition column of the tables that are laid out by subject: ``subject_id mod shards``."""
@@ -62,7 +61,6 @@ class Table:
     description: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
-    privacy: Privacy
     rules: tuple[Rule, ...] = ()
     partition_by: tuple[str, ...] = ()
     open_ended: bool = False

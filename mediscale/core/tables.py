@@ -27,7 +27,6 @@ BRONZE = Table(
     description="A table of the extract as it came: its own columns follow, in lower case, each a string.",
     columns=_PROVENANCE,
     key=("file", "line"),
-    privacy="phi",
     open_ended=True,
 )
 
@@ -40,7 +39,6 @@ FACTS = Table(
         Nullable("broken", "string", "names of the rules that the row breaks, comma-separated; null: usable"),
     ),
     key=("event_id", "available_time", "line"),
-    privacy="phi",
     rules=FACT_RULES,
 )
 
@@ -49,7 +47,6 @@ EVENTS = Table(
     description="Silver: MEDS events, bitemporal and append-only, in subject shards sorted by subject and time.",
     columns=(*_EVENT_COLUMNS, Column(SHARD, "int64", "subject_id mod the number of shards")),
     key=("event_id", "available_time"),
-    privacy="phi",
     partition_by=(SHARD,),
 )
 
@@ -63,7 +60,6 @@ QUARANTINE = Table(
         Column("reason", "string", "names of the broken rules, comma-separated"),
     ),
     key=("file", "line", "code", "reason"),
-    privacy="pseudonymous",
 )
 
 LANDED_FILES = Table(
@@ -76,7 +72,6 @@ LANDED_FILES = Table(
         Column("rows", "int64", "records in it"),
     ),
     key=("source", "file"),
-    privacy="pseudonymous",
 )
 
 CHANGED_SUBJECTS = Table(
@@ -84,7 +79,6 @@ CHANGED_SUBJECTS = Table(
     description="The patients whose facts an appended extract may have changed.",
     columns=(Column("subject_id", "int64", "patient, pseudonymous within the dataset"),),
     key=("subject_id",),
-    privacy="pseudonymous",
 )
 
 SUBJECTS = Table(
@@ -95,7 +89,6 @@ SUBJECTS = Table(
         Column("subject_id", "int64", "patient, pseudonymous within the dataset"),
     ),
     key=("subject_id",),
-    privacy="phi",
 )
 
 _STAY = (
@@ -122,7 +115,6 @@ LABELS = Table(
         Column("shard", "int64", "shard of the subject in events"),
     ),
     key=("subject_id", "stay_id", "prediction_time"),
-    privacy="pseudonymous",
 )
 
 FEATURES = Table(
@@ -133,7 +125,6 @@ FEATURES = Table(
         Column("prediction_time", "timestamp", "data was used up to and including this time"),
     ),
     key=("subject_id", "stay_id", "prediction_time"),
-    privacy="phi",
     open_ended=True,
 )
 
@@ -152,7 +143,6 @@ TRAINING_SET = Table(
         Column("ethnicity", "string", "source's group, or unknown: for subgroups, never a feature"),
     ),
     key=("subject_id", "stay_id", "prediction_time"),
-    privacy="phi",
     open_ended=True,
 )
 
@@ -171,7 +161,6 @@ NOTES = Table(
         *_PROVENANCE,
     ),
     key=("note_id", "available_time", "line"),
-    privacy="phi",
     rules=NOTE_RULES,
 )
 
@@ -194,7 +183,6 @@ NOTE_TOKENS = Table(
         Column("tokens", "list<int32>", "the whole note, without special tokens"),
     ),
     key=("note_id", "available_time", "tokenizer"),
-    privacy="phi",
 )
 
 NOTE_FIELDS = Table(
@@ -225,7 +213,6 @@ NOTE_FIELDS = Table(
         Nullable("end", "int64", "see start"),
     ),
     key=("note_id", "available_time", "field", "name", "start"),
-    privacy="phi",
 )
 
 NOTE_MARGINS = Table(
@@ -238,7 +225,6 @@ NOTE_MARGINS = Table(
         Column("margin", "float64", "uncalibrated log-odds"),
     ),
     key=("subject_id", "prediction_time"),
-    privacy="phi",
 )
 
 QUESTIONS = Table(
@@ -258,7 +244,6 @@ QUESTIONS = Table(
         Column("references", "list<string>", "where the answer stands"),
     ),
     key=("id",),
-    privacy="none",
 )
 
 PREDICTIONS = Table(
@@ -308,7 +293,6 @@ PREDICTIONS = Table(
         ),
     ),
     key=("worker", "sequence", "task"),
-    privacy="phi",
 )
 
 REVIEWED_FEEDBACK = Table(
@@ -331,7 +315,6 @@ REVIEWED_FEEDBACK = Table(
         Column("salt", "string", "of the digest that the history's signed entry has of this row"),
     ),
     key=("feedback_id", "reviewed_at"),
-    privacy="phi",
 )
 
 HISTORY = Table(
@@ -350,7 +333,6 @@ HISTORY = Table(
         Column("signature", "string", "ECDSA P-256 over the entry without its digest, base64"),
     ),
     key=("sequence",),
-    privacy="none",
 )
 
 PERFORMANCE = Table(
@@ -383,7 +365,6 @@ PERFORMANCE = Table(
         Column("as_of", "timestamp", "when this was known"),
     ),
     key=("model_version", "window_start", "basis", "attribute", "value", "metric"),
-    privacy="none",
     partition_by=("model_version",),
 )
 
