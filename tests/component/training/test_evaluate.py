@@ -114,8 +114,8 @@ def test_mlflow_shows_the_figures_on_the_run_that_trained_it(world) -> None:
     assert tags["mediscale.evidence_digest"] == world.judged.evidence_digest
 
 
-def test_the_oracle_is_found_by_patient_and_time_and_bounds_the_model(world, hospital) -> None:
-    made = hospital("mortality", 1500)
+def test_the_oracle_is_found_by_patient_and_time_and_bounds_the_model(world) -> None:
+    made = world.hospital
     subjects = made.rows["subject_id"].to_pylist()
     people = sorted(set(subjects))
     table = pa.table({"source_subject": [f"p{i}" for i in range(len(people))], "subject_id": people})

@@ -42,10 +42,10 @@ def test_the_folder_holds_native_files_and_the_digest_is_theirs(world, folder) -
 
 
 def test_two_homes_with_equal_models_agree_on_the_digest_and_each_says_who_made_its_own(
-    world, client, hospital, freeze, tmp_path
+    world, client, freeze, tmp_path
 ) -> None:
     other = Settings(home=tmp_path / "other")
-    frozen = freeze(other, "mortality", hospital("mortality", 1500).rows)
+    frozen = freeze(other, "mortality", world.hospital.rows)
     training = world.training.model_copy(update={"training_set": frozen})
     model = risk_model.run(training, other, "f" * 32).model
     assert model.digest == world.model.digest
@@ -57,7 +57,7 @@ def test_two_homes_with_equal_models_agree_on_the_digest_and_each_says_who_made_
     assert keys == ["0123456789abcdef" * 2, "f" * 32]
 
 
-def test_the_predictor_tells_what_serving_needs(folder) -> None:
+def test_the_predictor_tells_what_serving_needs(world, folder) -> None:
     spec = PredictorSpec.model_validate_json((folder / "predictor.json").read_text())
     booster = xgboost.Booster(model_file=folder / "model.json")
     assert spec.features == kernel.names("mortality") == tuple(booster.feature_names)
@@ -68,9 +68,9 @@ def test_the_predictor_tells_what_serving_needs(folder) -> None:
     assert all(-4 < low < -2 < 2 < high < 4 for low, high in spec.usual_ranges.values()), "normal inputs"
     assert spec.may_be_asked == tasks.load("mortality").may_be_asked
     top = sorted(spec.importance, key=spec.importance.__getitem__)[-8:]
-    assert all(name.startswith(("age", "systolic", "lactate", "respiratory")) for name in top)
+    assert all(name.startswith(world.hospital.signals) for name in top)
     most = {item.name: max(band.points for band in item.bands) for item in spec.points.items}
-    assert {"age", "systolic_blood_pressure", "lactate"} <= set(sorted(most, key=most.__getitem__)[-4:])
+    assert set(sorted(most, key=most.__getitem__)[-4:]) <= set(world.hospital.signals)
 
 
 def test_known_answers_come_out_of_the_trees_and_add_up(folder) -> None:
@@ -269,7 +269,7 @@ def test_a_version_that_lightgbm_grew_is_registered_and_answers_like_any_other(
 
 @pytest.mark.parametrize("lacking", ["tuning", "events"])
 def test_too_few_patients_is_one_sentence(world, hospital, freeze, lacking) -> None:
-    rows = hospital("mortality", 60).rows
+    rows = hospital("mortality", 40).rows
     if lacking == "tuning":
         rows = rows.filter([split != "tuning" for split in rows["split"].to_pylist()])
     else:
