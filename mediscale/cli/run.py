@@ -147,11 +147,11 @@ def _changes() -> int:
     from rich.console import Console
 
     from mediscale.core.errors import QualityError
-    from mediscale.simulation import planted_changes
+    from mediscale.simulation import watched_hospital
 
     progress = Console(stderr=True)
     with progress.status("the version and its held-out patients …") as status:
-        outcomes = planted_changes.run(settings(), "synthetic", "mortality", status.update)
+        outcomes = watched_hospital.run(settings(), "synthetic", "mortality", status.update)
     for outcome in outcomes:
         print(f"{outcome.change}: {outcome.summary}")
     print("Synthetic patients. Every output of a model needs a clinician's judgement.")

@@ -15,9 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mediscale.core import task_names
 from mediscale.core.caller import now
@@ -25,14 +24,15 @@ from mediscale.core.errors import NotFoundError, QualityError, StorageError
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.core.settings import Settings
 from mediscale.inference import model_signature
+from mediscale.simulation import load
 from mediscale.simulation.broken_server import FAULTS, VERSION
+from mediscale.simulation.load import Load, Route
 from mediscale.storage import fallbacks, history, lake, registry, signing
 from mediscale.storage.history_entries import Alias, Draft, Traffic
 from mediscale.storage.registry import Move
 
 log = logging.getLogger(__name__)
 
-CLIENTS = 2
 PERCENT = 50.0
 SECONDS = 120.0
 """After which a step of the drill has failed; where nothing else runs it takes two."""
@@ -89,9 +89,9 @@ def run(settings: Settings, dataset: str) -> Result:
         drill = _Drill(own, dataset, move.task, Path(folder) / "fault")
         drill.take(settings, move)
         with drill.served() as address:
-            _until(lambda: _is_loaded(address), "the version is loaded")
-            with _load(address, drill.asking) as load:
-                result = drill.rehearse(load)
+            _until(lambda: load.is_loaded(address), "the version is loaded")
+            with load.run(address, drill.route) as running:
+                result = drill.rehearse(running)
     if result.failed:
         raise QualityError(f"The drill failed: {result.summary}")
     return result
@@ -124,83 +124,6 @@ def _environment(settings: Settings) -> dict[str, str]:
     return outside | {"MEDISCALE_HOME": str(settings.home), "MEDISCALE_TRUST": str(settings.trust)}
 
 
-@dataclass
-class _Load:
-    """Clients that ask one request after another."""
-
-    failed: int = 0
-    answers: list[tuple[float, int]] = field(default_factory=list)
-    """When each came, and by which version."""
-    seconds: list[float] = field(default_factory=list)
-
-    def by(self, version: int, least: int = 20) -> bool:
-        """Whether the newest answers are all by a version."""
-        newest = self.answers[-least:]
-        return len(newest) == least and {answered for _, answered in newest} == {version}
-
-
-@contextmanager
-def _load(address: str, asking: "_Asking") -> Iterator[_Load]:
-    load, ended = _Load(), threading.Event()
-    threads = [threading.Thread(target=_ask, args=(address, asking, load, ended, i)) for i in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield load
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
-
-
-@dataclass(frozen=True)
-class _Asking:
-    """How a kind of model is asked, and where the answer names its version."""
-
-    path: str
-    body: Callable[[int], dict[str, object]]
-    version: Callable[[Any], int]
-
-
-_RISK = _Asking(
-    "/predict",
-    lambda number: {"age": 18 + number % 100},
-    lambda answer: int(answer["predictions"][0]["version"]),
-)
-_LANGUAGE = _Asking(
-    "/generate",
-    lambda number: {"question": f"Which organ is number {number}?", "max_length": 8, "use_safety": False},
-    lambda answer: int(answer["version"]),
-)
-
-
-def _is_loaded(address: str) -> bool:
-    import httpx
-
-    answer = httpx.get(f"{address}/health", timeout=SECONDS, trust_env=False)
-    return bool(answer.json()["model_loaded"])
-
-
-def _ask(address: str, asking: _Asking, load: _Load, ended: threading.Event, number: int) -> None:
-    import httpx
-
-    with httpx.Client(base_url=address, timeout=SECONDS, trust_env=False) as client:
-        while not ended.is_set():
-            number += CLIENTS
-            began = time.monotonic()
-            try:
-                answer = client.post(asking.path, json=asking.body(number))
-            except httpx.HTTPError:
-                load.failed += 1
-                continue
-            load.seconds.append(time.monotonic() - began)
-            if answer.status_code == 200:
-                load.answers.append((time.monotonic(), asking.version(answer.json())))
-            else:
-                load.failed += 1
-            time.sleep(0.005)
-
-
 @dataclass(frozen=True)
 class _Drill:
     settings: Settings
@@ -213,9 +136,9 @@ class _Drill:
         return registry.model_name(self.dataset, self.task)
 
     @property
-    def asking(self) -> _Asking:
+    def route(self) -> Route:
         """How its versions are asked."""
-        return _LANGUAGE if self.task == task_names.LANGUAGE else _RISK
+        return load.LANGUAGE if self.task == task_names.LANGUAGE else load.RISK
 
     def take(self, hospital: Settings, move: Move) -> None:
         """Copies the files of the version in production twice: version 1 of the drill serves, version 2 is staged."""
@@ -247,33 +170,33 @@ class _Drill:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def rehearse(self, load: _Load) -> Result:
+    def rehearse(self, running: Load) -> Result:
         digest = registry.history(self.settings, self.dataset)[-1].model_digest
-        _until(lambda: load.by(1), "the server answers")
-        given_up = {fault: self._given_up(load, fault, digest) for fault in FAULTS}
+        _until(lambda: running.by(1), "the server answers")
+        given_up = {fault: self._given_up(running, fault, digest) for fault in FAULTS}
         self.fault.write_text("")
         log.info("the staged version is promoted, and rolled back")
         self._move("production", VERSION, digest)
-        _until(lambda: load.by(VERSION), "servers follow a promotion")
+        _until(lambda: running.by(VERSION), "servers follow a promotion")
         began = time.monotonic()
         self._roll_back()
         returned = time.monotonic()
-        _until(lambda: load.by(1), "servers follow a rollback")
-        last = max(at for at, version in load.answers if version == VERSION)
+        _until(lambda: running.by(1), "servers follow a rollback")
+        last = max(at for at, version in running.answers if version == VERSION)
         return Result(
             model=self.name,
-            requests=len(load.seconds),
-            failed=load.failed,
-            p99_milliseconds=sorted(load.seconds)[int(0.99 * len(load.seconds))] * 1000,
+            requests=len(running.seconds),
+            failed=running.failed,
+            p99_milliseconds=sorted(running.seconds)[int(0.99 * len(running.seconds))] * 1000,
             given_up_seconds=given_up,
             rollback_seconds=returned - began,
             followed_seconds=max(0.0, last - returned),
         )
 
-    def _given_up(self, load: _Load, fault: str, digest: str) -> float:
+    def _given_up(self, running: Load, fault: str, digest: str) -> float:
         self.fault.write_text("")
         self._split(digest)
-        _until(lambda: VERSION in {version for _, version in load.answers[-20:]}, "a canary answers")
+        _until(lambda: VERSION in {version for _, version in running.answers[-20:]}, "a canary answers")
         entry = history.entries(self.settings, self.dataset)[-1]
         self.fault.write_text(fault)
         began = time.monotonic()
@@ -283,7 +206,7 @@ class _Drill:
         )
         seconds = time.monotonic() - began
         log.info("a canary that %s was given up after %.1f s", fault, seconds)
-        _until(lambda: load.by(1), "the version in production answers alone")
+        _until(lambda: running.by(1), "the version in production answers alone")
         return seconds
 
     def _roll_back(self) -> None:

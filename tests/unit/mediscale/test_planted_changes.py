@@ -8,14 +8,16 @@ import pytest
 from data_pipeline.features import kernel
 from data_pipeline.synthetic.analyser import READS_HIGH
 from mediscale.core.refs import ModelRef
-from mediscale.simulation import planted_changes
-from mediscale.simulation.planted_changes import CHANGES, DAYS, OPENED, PLANTED_DAY, Drawn
+from mediscale.simulation import planted_changes, watched_outcome
+from mediscale.simulation.planted_changes import CHANGES, PLANTED_DAY, Drawn
+from mediscale.simulation.watched_hospital import OPENED
+from mediscale.simulation.watched_outcome import DAYS, FOLLOW_UP, WINDOW
 from monitoring.drift import drift
 from monitoring.performance_figures import PerformanceAlarm
 
 NAMES = kernel.names("mortality")
 NOTHING, ANALYSER, OTHERS, WOMEN = CHANGES
-MATURED = PLANTED_DAY + planted_changes.WINDOW + planted_changes.FOLLOW_UP - 1
+MATURED = PLANTED_DAY + WINDOW + FOLLOW_UP - 1
 
 
 @pytest.fixture
@@ -80,31 +82,31 @@ def alarm(attribute: str = "", value: str = "") -> PerformanceAlarm:
 
 
 def test_where_nothing_happens_to_keep_is_right_and_false_alarms_are_counted() -> None:
-    outcome = planted_changes.judge(
+    outcome = watched_outcome.judge(
         NOTHING, windows(on_3=("lactate_last_stay",)), [(13, ()), (MATURED, ())], []
     )
     assert (outcome.right, outcome.drifted_before, outcome.alarms_before) == (True, (3,), 0)
     assert outcome.summary.startswith(f"false alarms: 1 of {DAYS} days without it were called drifted")
     assert outcome.summary.endswith("Decision: keep, which is right.")
-    assert not planted_changes.judge(NOTHING, windows(), [], [20]).right
+    assert not watched_outcome.judge(NOTHING, windows(), [], [20]).right
 
 
 def test_the_analyser_must_be_named_and_the_decision_follow() -> None:
     named = windows(on_14=("creatinine_last_stay",))
-    outcome = planted_changes.judge(ANALYSER, named, [], [15])
+    outcome = watched_outcome.judge(ANALYSER, named, [], [15])
     assert outcome.right
     assert "drift after 1 days (creatinine_last_stay)" in outcome.summary
     assert "retrain after 2 days" in outcome.summary
-    assert not planted_changes.judge(ANALYSER, windows(on_14=("age_years",)), [], [15]).right
-    assert not planted_changes.judge(ANALYSER, named, [], []).right
-    assert planted_changes.judge(ANALYSER, named, [], []).summary.endswith("keep, which is WRONG.")
+    assert not watched_outcome.judge(ANALYSER, windows(on_14=("age_years",)), [], [15]).right
+    assert not watched_outcome.judge(ANALYSER, named, [], []).right
+    assert watched_outcome.judge(ANALYSER, named, [], []).summary.endswith("keep, which is WRONG.")
 
 
 def test_outcomes_must_tell_a_shift_and_a_subgroup_apart() -> None:
     of_all, of_women = (MATURED, (alarm(),)), (MATURED, (alarm("sex", "female"),))
-    assert planted_changes.judge(OTHERS, windows(), [of_all], [MATURED]).right
-    assert not planted_changes.judge(OTHERS, windows(), [of_women], [MATURED]).right
-    assert planted_changes.judge(WOMEN, windows(), [of_women], [MATURED]).right
-    assert not planted_changes.judge(WOMEN, windows(), [of_all], [MATURED]).right
-    early = planted_changes.judge(WOMEN, windows(), [(13, (alarm("sex", "female"),)), of_women], [MATURED])
+    assert watched_outcome.judge(OTHERS, windows(), [of_all], [MATURED]).right
+    assert not watched_outcome.judge(OTHERS, windows(), [of_women], [MATURED]).right
+    assert watched_outcome.judge(WOMEN, windows(), [of_women], [MATURED]).right
+    assert not watched_outcome.judge(WOMEN, windows(), [of_all], [MATURED]).right
+    early = watched_outcome.judge(WOMEN, windows(), [(13, (alarm("sex", "female"),)), of_women], [MATURED])
     assert (early.alarms_before, early.alarm_day) == (1, MATURED)
