@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from data_pipeline.ingest.engine import PSEUDONYM_BITS
 from data_pipeline.ingest.messages import STREAMED
-from data_pipeline.ingest.parsing import fold
+from data_pipeline.ingest.parsing import LOST, fold
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import Fact, PatientThrough, SourceTable
 from data_pipeline.ingest.timestamps import LONGEST, YEARS
@@ -52,7 +52,8 @@ def joined_tables(source: Source, present: set[str], dataset: str) -> Iterator[t
         "concepts": _concepts(source),
         "visits": _visits(source),
         **{name: _lookup(source, name, present) for name in source.lookups},
-        "patients": f"select distinct {patient} as patient from t_{source.subjects.table}",
+        "patients": f"select distinct {patient} as patient from t_{source.subjects.table} "
+        f"where not {source.subjects.id} rlike {_sql_string(LOST)}",
         "booked": f"select {patient} as booked_by, {visit} as booked_visit, unusable, counted from visits "
         "where not disputed",
     }

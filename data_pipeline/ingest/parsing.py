@@ -39,15 +39,15 @@ def fold(text: str) -> str:
     >>> fold("\\u00a0EW\\tEMER.  "), fold("\\uff14\\uff12"), fold("HO\\u200bME")
     ('EW EMER.', '42', 'HOME')
 
-    A raised digit, or one in a circle, is no digit of the number before it: it is a power, or points to a footnote. The
-    sign of a unit's millionth is the letter u.
+    A raised digit, or one in a circle, is no number and no digit of the one before it: it is a power, or points to a
+    footnote. The sign of a unit's millionth is the letter u.
 
     >>> fold("10\u00b3/\u00b5L"), fold("7.4\u00b9"), fold("7.4\u2460"), fold("\u03bcmol/L")
-    ('10^3/uL', '7.4^1', '7.4 1', 'umol/L')
+    ('10^3/uL', '7.4^1', '7.4 (1)', 'umol/L')
     """
     if text.isascii():
         return " ".join(text.split())
-    apart = _CIRCLED.sub(r" \g<0>", _RAISED.sub(r"^\g<0>", _MICRO.sub("u", text)))
+    apart = _CIRCLED.sub(r" (\g<0>)", _RAISED.sub(r"^\g<0>", _MICRO.sub("u", text)))
     plain = unicodedata.normalize("NFKC", apart)
     return " ".join("".join(c for c in plain if unicodedata.category(c) != "Cf").split())
 
@@ -70,16 +70,22 @@ def identifiers(column: pa.Array, null_words: Sequence[str] = NULL_WORDS) -> pa.
     return pc.replace_substring_regex(text, r"^(-?[0-9]+)\.0*$", r"\1")
 
 
-def rounded(column: pa.Array) -> pa.Array:
-    """Whether each identifier is a number that a spreadsheet shortened, so that its last digits are lost.
+_REPLACED = "\ufffd"
+"""What stands in a text for bytes that its encoding does not have."""
+LOST = rf"^[0-9]([.,][0-9]+)?[eE][+][0-9]+$|{_REPLACED}"
+"""Identifiers that a spreadsheet or a wrong encoding shortened: several patients may have one of them."""
 
-    >>> rounded(pa.array(["1.23E+11", "2,5e+07", "12300000000", "1E5", None])).to_pylist()
-    [True, True, False, False, None]
+
+def rounded(column: pa.Array) -> pa.Array:
+    """Whether each identifier is one that digits or letters were lost of (``LOST``).
+
+    >>> rounded(pa.array(["1.23E+11", "2,5e+07", "12300000000", "1E5", "M\ufffdller", None])).to_pylist()
+    [True, True, False, False, True, None]
     """
-    signed = pc.match_substring(column, "+")
-    if not pc.any(signed).as_py():
-        return signed
-    return pc.match_substring_regex(column, r"^[0-9]([.,][0-9]+)?[eE]\+[0-9]+$")
+    suspect = pc.match_substring_regex(column, f"[+{_REPLACED}]")
+    if not pc.any(suspect).as_py():
+        return suspect
+    return pc.match_substring_regex(column, LOST)
 
 
 def words(column: pa.Array, null_words: Sequence[str] = NULL_WORDS) -> pa.Array:

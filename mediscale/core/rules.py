@@ -27,7 +27,7 @@ _IDENTIFIER_WHOLE = Rule(
     "identifier_whole",
     "subject_id",
     "NOT rounded",
-    "no identifier in its row is written like 1.23E+11: a spreadsheet shortened it, and its last digits are lost",
+    "no identifier in its row lost digits to a spreadsheet (1.23E+11), or letters to a wrong encoding",
 )
 
 FACT_RULES = (

@@ -173,6 +173,26 @@ def test_what_the_files_say_comes_out_as_events(tmp_path: Path, monkeypatch: pyt
     assert by_code["LAB//creatinine"] == by_code["CLINIC//bmi"]
 
 
+@pytest.mark.parametrize(
+    "people", [("\xc41", "\xdc1"), ("1.23E+11", "1.23E+11"), ("M\ufffdller", "M\ufffdller")]
+)
+def test_patients_whose_numbers_became_one_get_no_results_of_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, people: tuple[str, str]
+) -> None:
+    """In Latin-1, which the source does not say, both first numbers begin with a byte that UTF-8 does not have."""
+    clinic = Clinic(tmp_path, monkeypatch, CLINIC.replace(", encoding: latin-1", ""))
+    write(clinic.extract)
+    rows = "".join(f"{person};{visit}1;stationär;3;27;;\n" for visit, person in enumerate(people, start=1))
+    text = f"Patient-Nr.;Encounter;Art;Days;BMI;Diag1;Diag2\n{rows}"
+    encoding = "latin-1" if "\xc41" in people else "utf-8"
+    (clinic.extract / "encounters.csv.gz").write_bytes(gzip.compress(text.encode(encoding)))
+    judged, events = clinic.events(clinic.land())
+    assert judged.reasons["subject_listed"] >= 2, (
+        "the two results of the laboratory, which name an encounter alone"
+    )
+    assert not [event for event in events if event["code"] == "LAB//creatinine"]
+
+
 def test_an_erased_patient_does_not_come_back_through_a_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -334,3 +334,18 @@ def test_times_of_the_usual_form_are_read_as_those_among_others_are() -> None:
     for other in ("2024-01-01T10:00:00", "2024-01-01 10:00:0x", "2024/01/01 10:00:00"):
         assert timestamps.times(pa.array([usual[0], other]), "UTC")[0].is_valid
     assert timestamps.times(pa.array([None, None], pa.string()), "UTC").null_count == 2
+
+
+@given(st.text(min_size=1, max_size=8), st.sampled_from(["latin-1", "cp1252", "utf-8", "mac-roman"]))
+def test_an_identifier_in_another_encoding_is_itself_or_counts_as_shortened(text: str, encoding: str) -> None:
+    """Two numbers that a wrong encoding made one must not be one patient's."""
+    written = text.encode(encoding, errors="ignore")
+    read = parsing.identifiers(pa.array([written.decode("utf-8", errors="replace")]))
+    [lost] = parsing.rounded(read).to_pylist()
+    if b"\xef\xbf\xbd" not in written and read[0].is_valid:
+        assert bool(lost) == ("\ufffd" in read[0].as_py()) or "E+" in read[0].as_py().upper()
+
+
+@given(st.sampled_from("\u2460\u2461\u2468\u24ea\u00b2\u00b9\u2075"), st.sampled_from(["", "7.4", "12"]))
+def test_what_points_to_a_footnote_is_no_number(sign: str, number: str) -> None:
+    assert parsing.numbers(parsing.strings(pa.array([number + sign]))).to_pylist() == [None]
