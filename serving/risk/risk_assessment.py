@@ -96,8 +96,8 @@ def notes(answer: Answer, risk: TaskRisk, unused: tuple[str, ...] = ()) -> Itera
         yield value.remark
     if risk.without_usual_range:
         yield (
-            f"Compared with their plausible range alone, for too few patients of those that this model was trained on "
-            f"have them: {', '.join(risk.without_usual_range)}."
+            "Compared with their plausible range alone, for this version knows no usual one (too few patients of its "
+            f"training had them, or it is older than such ranges): {', '.join(risk.without_usual_range)}."
         )
     for outside in answer.out_of_range:
         yield f"{outside.input} lies outside {outside.plausible} and was treated as missing."

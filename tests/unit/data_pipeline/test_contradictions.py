@@ -138,7 +138,9 @@ def test_two_rows_that_tell_one_fact_differently_are_counted(
     assert reasons["patients", 11, "GENDER"] == "not_repeated", "it is the same twice"
     assert all("value_whole" in reasons["admissions", line, "HOSPITAL_EXPIRE_FLAG"] for line in (6, 7))
     assert reasons["chartevents", 2, "LOINC"] == "value_whole", "a coma score is whole"
-    assert reasons["patients", 12, "MEDS_BIRTH"] == "subject_listed,identifier_whole", "a spreadsheet shortened it"
+    assert reasons["patients", 12, "MEDS_BIRTH"] == "subject_listed,identifier_whole", (
+        "a spreadsheet shortened it"
+    )
     assert reasons["labevents", AFTER, "LOINC"] == "visit_listed,identifier_whole"
     assert reasons["labevents", AFTER + 3, "LOINC"] == "available_time_present", "stored in 1900: never known"
     assert [row["numeric_value"] for row in hospital.events("LOINC//8480-6")] == [120]
