@@ -52,6 +52,7 @@ def create_app(
         version="1",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a proxy's client would be sent to http, with a patient's values in its body
         lifespan=_lifespan(service),
         routes=[
             *predict.router(service).routes,
@@ -92,18 +93,25 @@ async def _unroutable(request: Request, error: Exception) -> Response:
         405: f"This address does not take {request.method}; it takes {allowed}.",
     }
     sentence = sentences.get(error.status_code, error.detail)
+    _count(request, error.status_code)
     body = refusals.body_at(request.url.path)
     return Response(
         body(sentence, error.status_code), error.status_code, error.headers, media_type="application/json"
     )
 
 
-async def _unreadable(_request: Request, error: Exception) -> Response:
+async def _unreadable(request: Request, error: Exception) -> Response:
     """Which fields are wrong and why; what was sent is not repeated."""
     assert isinstance(error, RequestValidationError)  # for the types
     wrong = [(".".join(map(str, each["loc"][1:])) or "the body", each["msg"]) for each in error.errors()]
     sentence = f"The request can't be read: {'; '.join(f'{field}: {why}' for field, why in wrong)}."
+    _count(request, 422)
     return Response(refusals.problem(sentence, 422), 422, media_type="application/json")
+
+
+def _count(request: Request, status: int) -> None:
+    service: Service = request.app.state.service
+    service.metrics.refusals.labels(status).inc()
 
 
 def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Service]]]:

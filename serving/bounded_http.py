@@ -78,9 +78,9 @@ class BoundedHttp(HttpToolsProtocol):
                 self._refuse_head()
         self._limit_time()
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- its words are uvicorn's
         if not self._refused:
-            self._refuse(400, msg)
+            self._refuse(400, "The request is not valid HTTP/1.1.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -201,5 +201,6 @@ def _content_length(headers: list[tuple[bytes, bytes]]) -> int:
 def _response(status: int, content: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
     always = b"".join(b"%b: %b\r\n" % field for field in headers)
     length = b"content-length: %d\r\n" % len(content)
-    kind = b"content-type: application/json\r\nconnection: close\r\n\r\n"
-    return STATUS_LINE[status] + always + length + kind + content
+    own = refusals.headers_of(status) | {"content-type": "application/json", "connection": "close"}
+    fields = "".join(f"{name.lower()}: {value}\r\n" for name, value in own.items()).encode()
+    return STATUS_LINE[status] + always + length + fields + b"\r\n" + content

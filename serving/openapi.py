@@ -29,8 +29,8 @@ _OF_ROLES = {
     429: "Too many requests; Retry-After says when to ask again",
 }
 
-TOO_LARGE = {413: "The body is too large"}
-"""The refusal of every route that takes a body."""
+OF_BODIES = {413: "The body is too large", 415: "The body is compressed"}
+"""The refusals of every route that takes a body."""
 
 
 def takes(schema: Mapping[str, Any], examples: Mapping[str, Any] | None = None) -> dict[str, Any]:

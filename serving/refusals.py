@@ -28,12 +28,21 @@ log = logging.getLogger("mediscale.serving")
 _PROBLEM = TypeAdapter(Problem)
 
 
+RETRY_SECONDS = 2
+"""After which a client may ask again where too many asked, or something is broken: a queue of notes is worked off."""
+
+
 class TooLargeError(InputError):
     """The body is larger than any request can be."""
 
 
+class CompressedError(InputError):
+    """The body is written in a way that is not read here."""
+
+
 _STATUS: dict[type[MediscaleError], int] = {
     TooLargeError: 413,
+    CompressedError: 415,
     InputError: 422,
     NotFoundError: 404,
     QualityError: 409,
@@ -71,8 +80,14 @@ async def answered(
         metrics.refusals.labels(refusal.status).inc()
         raise
     except Exception as error:
-        content = body(sentence_about(error, metrics), _status(error))
-        return Response(content, _status(error), media_type="application/json")
+        status = _status(error)
+        content = body(sentence_about(error, metrics), status)
+        return Response(content, status, headers_of(status), media_type="application/json")
+
+
+def headers_of(status: int) -> dict[str, str]:
+    """The header fields of a refusal."""
+    return {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
 
 
 def sentence_about(error: Exception, metrics: Metrics) -> str:
@@ -94,9 +109,12 @@ async def read_body(request: Request, most: int, remedy: str, query: tuple[str, 
 
     Raises:
         TooLargeError: it is longer; ``remedy`` ends the sentence.
+        CompressedError: it is compressed, and might be of any length.
         InputError: the address has another parameter, which would change nothing here, or one of them twice.
     """
     _check_query(request, query)
+    if any(one.strip().lower() != "identity" for one in request.headers.getlist("content-encoding")):
+        raise CompressedError("The body is compressed, and this server reads none that is; send it as it is.")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

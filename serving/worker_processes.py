@@ -136,6 +136,8 @@ def log_to_standard_error() -> None:
     """Our own lines on standard error, and only warnings of the libraries: no request is logged."""
     logging.basicConfig(level=logging.WARNING, handlers=[logs.to_standard_error()])
     log.setLevel(logging.INFO)
+    # A peer that sends no HTTP would fill the log; each such request is counted in /metrics.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 def _drain_before_the_end(service: "Service", listener: socket.socket | None) -> None:

@@ -52,7 +52,7 @@ def router(service: Service) -> APIRouter:
         responses={
             200: {"model": AnalyzedNote, "description": "Logged and answered"},
             **openapi.refusals(
-                openapi.TOO_LARGE
+                openapi.OF_BODIES
                 | {
                     422: "Not JSON, an unknown field, no note, or one that is not in English",
                     503: "Too many notes wait, or the analysis could not be logged",

@@ -63,7 +63,7 @@ class Approved:
 
 _WAITING, _APPROVED = TypeAdapter(list[Waiting]), TypeAdapter(Approved)
 _REFUSALS = openapi.refusals(
-    openapi.TOO_LARGE
+    openapi.OF_BODIES
     | {
         404: "The version is not the newest that was proposed",
         409: "Whoever proposed a version can't approve of it",

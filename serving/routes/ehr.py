@@ -55,7 +55,7 @@ SUMMARY_CHARACTERS = 140
 
 _TIME: TypeAdapter[Any] = TypeAdapter(schemas.Time)
 _REFUSALS = openapi.refusals(
-    openapi.TOO_LARGE
+    openapi.OF_BODIES
     | {
         404: "Neither the request nor the lake describes the patient",
         422: "Not what the format wants, or whom the models are not made for",

@@ -44,7 +44,7 @@ def router(service: Service) -> APIRouter:
         responses={
             201: {"model": FeedbackTaken, "description": "Logged; a person reviews it"},
             **openapi.refusals(
-                openapi.TOO_LARGE
+                openapi.OF_BODIES
                 | {
                     404: "No answer of that prediction_id is known here",
                     422: "Not JSON, an unknown field, or not said about which risk",

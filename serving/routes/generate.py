@@ -26,7 +26,7 @@ BODY_BYTES = 6 * language_schemas.QUESTION_CHARACTERS + 2**12
 """The longest question, each character escaped as many JSON clients do (\\uXXXX)."""
 TOO_LARGE = f"a question has at most {language_schemas.QUESTION_CHARACTERS} characters"
 
-LANGUAGE_REFUSALS = openapi.TOO_LARGE | {
+LANGUAGE_REFUSALS = openapi.OF_BODIES | {
     422: "Not JSON, an unknown field, out of range, or longer than the window",
     501: "What answers a language version is not installed",
     503: "No language version is served, too many ask, or the engine can't answer",

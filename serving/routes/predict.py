@@ -25,7 +25,7 @@ TOO_LARGE = (
 _RESPONSES: openapi.Refusals = {
     200: {"model": Answer, "description": "Logged and answered"},
     **openapi.refusals(
-        openapi.TOO_LARGE
+        openapi.OF_BODIES
         | {
             404: "The lake does not know the patient, or no such version is served",
             422: "Not JSON, an unknown field, a wrong type, or whom the models are not made for",

@@ -1,5 +1,6 @@
 """The edges of the real server process: what one peer, and all together, may hold of it and for how long."""
 
+import gzip
 import json
 import os
 import re
@@ -187,13 +188,74 @@ def test_many_unfinished_bodies_hold_bounded_memory_and_small_requests_are_answe
 def test_more_sockets_than_the_limit_are_answered_503_and_idle_ones_go(server: Server) -> None:
     idle = [peer(server) for _ in range(CONNECTIONS + 40)]
     with closing(peer(server)) as one_more:
-        assert answer(one_more)[0] == 503
+        one_more.settimeout(20)
+        refused = one_more.recv(2**16)
+    assert (refused.startswith(b"HTTP/1.1 503"), b"retry-after: 2\r\n" in refused) == (True, True)
     time.sleep(2 * SECONDS)
     statuses = [answer(connection)[0] for connection in idle]
     for connection in idle:
         connection.close()
     assert statuses.count(408) >= CONNECTIONS - 40
     assert httpx.get(f"http://{server.host}:{server.port}/live").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "sentence"),
+    [
+        (b"GET /nothing", 404, "There is no such address"),
+        (b"GET /predict%ff%00", 404, "There is no such address"),
+        (b"POST /predict/", 404, "There is no such address"),
+        (b"PUT /predict", 405, "does not take PUT; it takes POST"),
+        (b"OPTIONS /predict", 405, "does not take OPTIONS; it takes POST"),
+        (b"POST /models/x/y/predict", 422, "version: Input should be a valid integer"),
+        (b"POST /predict?a=%ff", 422, "a parameter that is unknown here"),
+        (b"BREW /predict", 400, "is not valid HTTP/1.1"),
+        (b"GET /live HTTP/1.1\r\ncontent-length: -1\r\nx:", 400, "is not valid HTTP/1.1"),
+    ],
+    ids=str,
+)
+def test_what_the_server_does_not_take_has_a_status_and_a_sentence_and_is_counted(
+    server: Server, head: bytes, status: int, sentence: str
+) -> None:
+    counted = refusals(server, status)
+    with closing(peer(server)) as connection:
+        connection.sendall(head + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        received, text = answer(connection)
+    assert (received, sentence in json.loads(text)["error"]) == (status, True)
+    assert refusals(server, status) == counted + 1
+    assert not [line for line in server.lines if "WARNING" in line], "a peer can't fill the log"
+
+
+@pytest.mark.parametrize("path", ["/predict", "/generate", "/fhir/RiskAssessment/$predict"])
+def test_a_compressed_body_is_refused_in_words(server: Server, path: str) -> None:
+    counted, body = refusals(server, 415), gzip.compress(b'{"age": 67}')
+    answered = server.client.post(path, content=body, headers={"Content-Encoding": "gzip"})
+    assert (answered.status_code, "send it as it is" in answered.json()["error"]) == (415, True)
+    assert refusals(server, 415) == counted + 1
+    as_it_is = server.client.post("/predict", json={"age": 67}, headers={"Content-Encoding": "identity"})
+    assert as_it_is.status_code == 200
+
+
+def test_who_waits_for_leave_to_send_gets_it_or_the_refusal_and_pipelined_requests_their_answers(
+    server: Server,
+) -> None:
+    body = b'{"age": 67}'
+    fields = START + b"expect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+    with closing(peer(server)) as connection:
+        connection.sendall(fields % len(body))
+        assert connection.recv(2**16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert b" 200 OK" in connection.recv(2**16)
+    with closing(peer(server)) as connection:
+        connection.sendall(fields % (BODY_BYTES + 1))
+        assert answer(connection)[0] == 413
+    with closing(peer(server)) as connection:
+        ask = b"content-length: %d\r\n\r\n" % len(body) + body
+        connection.sendall((START + ask) * 3 + START + b"connection: close\r\n" + ask)
+        received = b""
+        while part := connection.recv(2**16):
+            received += part
+    assert received.count(b"HTTP/1.1 200 OK") == 4
 
 
 def test_malformed_requests_get_no_five_hundred(server: Server) -> None:

@@ -105,5 +105,6 @@ def test_a_long_question_that_nobody_can_answer_is_looked_at_elsewhere(client: T
         503,
         True,
     )
+    assert answer.headers["retry-after"] == "2"
     here = cpu(partial(safety.check_request, question))
     assert cpu(partial(client.post, "/generate", json={"question": question})) < here / 2
