@@ -22,6 +22,16 @@ _SOUNDS = tuple(
     for pattern, plain in ((r"ph", "f"), (r"y", "i"), (r"z", "s"), (r"ck", "k"), (r"(.)\1", r"\1"))
 )
 
+_BRITISH = tuple(
+    (re.compile(pattern), american)
+    for pattern, american in (
+        (r"aem", "em"), (r"aes(?=th)", "es"), (r"aet(?=iol)", "et"), (r"aec", "ec"), (r"(?<=p)aed|^aed(?=em)", "ed"),
+        (r"oed(?=em)", "ed"), (r"rrhoe", "rrhe"), (r"(?<=[yrt])oea(?=l?$)|(?<=pn)oea", "ea"), (r"^oes", "es"),
+        (r"oest", "est"), (r"foet", "fet"), (r"tumour", "tumor"), (r"odour", "odor"), (r"colour", "color"),
+        (r"fibre", "fiber"), (r"litre", "liter"), (r"sulph", "sulf"), (r"lys(?=ed$|ing$)", "lyz"),
+    )
+)  # fmt: skip
+
 
 class Speller:
     """Finds the word of a vocabulary that a misspelt word stands for."""
@@ -51,6 +61,17 @@ class Speller:
         fitting = sorted((d, w) for d, w in near if d <= allowed and w[0] == word[0])
         fitting = fitting or sorted((d, w) for d, w in near if d <= 1)
         return fitting[0][1] if fitting else word
+
+
+def american(word: str) -> str:
+    """A clinical word in lower case as American English spells it, in which the terms of notes are written.
+
+    >>> [american(word) for word in ("oedema", "haematuria", "dyspnoea", "diarrhoea", "paralysed", "does", "aerobic")]
+    ['edema', 'hematuria', 'dyspnea', 'diarrhea', 'paralyzed', 'does', 'aerobic']
+    """
+    for pattern, plain in _BRITISH:
+        word = pattern.sub(plain, word)
+    return word
 
 
 def may_be_misspelt(word: str) -> bool:

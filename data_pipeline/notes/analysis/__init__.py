@@ -2,6 +2,7 @@
 
 from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.languages import ENGLISH, language
+from data_pipeline.clinical_text.spelling import american
 from data_pipeline.clinical_text.text import read
 from data_pipeline.notes.analysis import findings, medications, sections, statements, urgency, vitals
 from data_pipeline.notes.analysis.fields import NoteAnalysis
@@ -9,7 +10,7 @@ from mediscale.core.errors import InputError
 
 __all__ = ["RULES_VERSION", "NoteAnalysis", "analyze"]
 
-RULES_VERSION = 11
+RULES_VERSION = 12
 """Rises when the rules change what is read from a note."""
 
 
@@ -26,7 +27,7 @@ def analyze(text: str) -> NoteAnalysis:
             f"The note seems to be in {written_in}; notes are analysed by rules for English alone, so nothing is said "
             "of this one, nor how urgent it is."
         )
-    clinical = read(text)
+    clinical = read(text, american)
     context = Context(clinical)
     parts = sections.find(clinical.folded.text)
     symptoms, conditions = findings.find(clinical, context, parts)

@@ -39,6 +39,20 @@ def test_findings_know_negation_family_and_history() -> None:
     assert findings["congestive heart failure"] == ("present", False)
 
 
+def test_a_note_may_be_in_british_english() -> None:
+    note = (
+        "She has haemoptysis, ankle oedema and dyspnoea. She denies diarrhoea, haematuria and faecal incontinence. "
+        "Past history: anaemia, leukaemia and ischaemic heart disease."
+    )
+    analysis = analyze(note)
+    found = {f.name: f.status for f in (*analysis.symptoms, *analysis.conditions)}
+    assert {found[name] for name in ("hemoptysis", "edema", "shortness of breath")} == {"present"}
+    assert {found[name] for name in ("diarrhea", "hematuria", "bowel incontinence")} == {"absent"}
+    assert {"anemia", "leukemia", "coronary artery disease"} <= found.keys()
+    (oedema,) = (f for f in analysis.symptoms if f.name == "edema")
+    assert note[oedema.start : oedema.end] == "oedema", "as it is written"
+
+
 def test_drugs_have_their_use_and_an_allergy_is_no_drug() -> None:
     drugs = {m.name: (m.drugs, m.dose, m.route, m.frequency) for m in analyze(NOTE).medications}
     assert drugs["metoprolol"] == (("metoprolol",), "25 mg", "p.o", "b.i.d")
