@@ -6,6 +6,7 @@ Phrases name intents. What a phrase misses, a linear model of words may find (``
 from functools import cache
 
 from data_pipeline.clinical_text.phrases import PhraseMatch, Phrases
+from data_pipeline.clinical_text.text import END
 from data_pipeline.drugs.mentions import packaged
 from data_pipeline.safety import harm_model
 from data_pipeline.safety.layer import CheckedText, rules, without_repetition
@@ -30,7 +31,7 @@ def check(checked: CheckedText) -> LayerFinding:
             for p in protective
         )
     ]
-    if not matches and _is_flagged(checked):
+    if not matches and _is_flagged(checked) and not _asks_for_dose(checked):
         matches = [PhraseMatch("harm", 0, len(checked.text.words))]
     if not matches:
         return LayerFinding(layer=NAME)
@@ -47,6 +48,22 @@ def _is_flagged(checked: CheckedText) -> bool:
     if checked.embedding is None:
         return harm_model.load().is_harmful(checked.text)
     return NAME in checked.flags
+
+
+def _asks_for_dose(checked: CheckedText) -> bool:
+    """Whether the request has nothing but the words of a question for a dose, and a drug. The models take some of those
+    on a child and a sedative for harm."""
+    drugs = {word for each in checked.drugs for word in checked.text.words[each.first : each.last]}
+    others = {word for word in checked.text.words if word != END and not word[0].isdigit()} - drugs
+    return bool(drugs) and others <= _words_of_dose_questions() and not others.isdisjoint(_DOSE)
+
+
+_DOSE = frozenset({"dose", "doses", "dosage", "dosing", "much", "many"})
+
+
+@cache
+def _words_of_dose_questions() -> frozenset[str]:
+    return frozenset(rules(NAME)["dose_question"].split())
 
 
 @cache
