@@ -31,6 +31,8 @@ wait for a hanging engine as long as the first one did."""
 ANSWER_SECONDS, ANSWER_BYTES = 300.0, 2**24
 """How long a whole answer may take, however lively the engine is, and how large it may be."""
 
+_MODELS = "/models"
+
 
 class EngineClient:
     """One version at one engine."""
@@ -136,7 +138,7 @@ class EngineClient:
     def _listed(self, seconds: float | None = None) -> Sequence[Mapping[str, Any]]:
         """The versions that the engine serves, within so many seconds of silence."""
         with self._spoken_to(seconds):
-            listed: Sequence[Mapping[str, Any]] = self._reply("GET", "/models", seconds=seconds)["data"]
+            listed: Sequence[Mapping[str, Any]] = self._reply("GET", _MODELS, seconds=seconds)["data"]
             return listed
 
     def _scored(self, body: Mapping[str, Any]) -> list[tuple[Token, int]]:
@@ -151,6 +153,11 @@ class EngineClient:
     ) -> Any:
         timeout = httpx.Timeout(seconds or SILENT_SECONDS, connect=CONNECT_SECONDS)
         with self._client.stream(method, path, json=body, timeout=timeout) as reply:
+            if path == _MODELS and reply.status_code == 404:
+                raise EngineError(
+                    "The language engine lists no models at MEDISCALE_LANGUAGE_ENGINE; the address of most ends with "
+                    "/v1, as in http://127.0.0.1:8001/v1."
+                )
             _check_status(reply)
             return json.loads("".join(_bounded(reply.iter_text())))
 

@@ -134,6 +134,9 @@ def test_an_engine_answers_what_the_version_answers_in_process(
     language_versions: Callable[[int], Path],
 ) -> None:
     promote_language(1)
+    beside = lean(engine.address)
+    wait(lambda: beside.get("/health").json()["problems"])
+    assert "the address of most ends with /v1," in str(beside.get("/health").json()["problems"])
     client = lean(f"{engine.address}/v1")
     wait(lambda: client.get("/health").json()["model_loaded"])
     body = {"question": QUESTION, "max_length": 12, "use_safety": False}
