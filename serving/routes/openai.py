@@ -111,7 +111,7 @@ async def _complete(service: Service, request: Request, principal: Principal) ->
         for prompt in body.prompts
     ]
     if body.stream:
-        answering = service.language.answering(questions[0], requester, bool(body.model))
+        answering = service.language.answering(questions[0], requester, _names_version(body.model))
         return await _streamed(service, answering, lambda answered: _completion_chunks(answered, body))
     return _json(await _completion(service, body, questions, requester))
 
@@ -124,7 +124,7 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
         auth.check_role(principal, Role.ENGINEER, "use_safety false")
     version = await _requested_version(service, body.model, body.messages[-1].content)
     question = _chat_question(version, body)
-    answering = service.language.answering(question, requester, bool(body.model))
+    answering = service.language.answering(question, requester, _names_version(body.model))
     if body.stream:
         return await _streamed(service, answering, _chat_chunks)
     answering = await service.language.answer_in_full(answering)
@@ -133,19 +133,23 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
 
 
 async def _requested_version(service: Service, name: str, question: str) -> ServedLanguage:
-    """The version that the request names for a question, or the one in production if it names none.
+    """The version that the request names for a question; the one in production if it names none, or its model alone,
+    as who goes on asking when another version was promoted.
 
     Raises:
         NotFoundError: it names one that is not served.
     """
     version = await service.language.version_for(question)
-    if name and (requested := service.language.find_version(name)):
+    if name in ("", version.model.name):
+        return version
+    if requested := service.language.find_version(name):
         return requested
-    if name:
-        raise NotFoundError(
-            f"The model that the request names is not served here; name {version.name}, or none."
-        )
-    return version
+    raise NotFoundError(f"The model that the request names is not served here; name {version.name}, or none.")
+
+
+def _names_version(name: str) -> bool:
+    """Whether a request is for one version, and not for whichever is in production."""
+    return "/" in name
 
 
 # --- completions -----------------------------------------------------------------------------------------------------
@@ -167,7 +171,7 @@ async def _completion(
 ) -> Completion:
     answers, choices = [], []
     for index, question in enumerate(questions):
-        answering = service.language.answering(question, requester, bool(body.model))
+        answering = service.language.answering(question, requester, _names_version(body.model))
         answers.append(answering)
         before = await service.language.scores(answering.question) if body.echo else []
         await service.language.answer_in_full(answering)

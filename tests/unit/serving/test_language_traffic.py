@@ -120,10 +120,10 @@ def test_openais_clients_are_drawn_too_unless_they_name_a_version(
     turns = [{"role": "user", "content": "What does the heart do?"}]
     answered = [
         served.post("/v1/chat/completions", json={"messages": turns, **named}).json()
-        for named in ({}, *({"model": name} for name in names))
+        for named in ({}, *({"model": name} for name in ("synthetic-language", *names)))
     ]
-    assert [answer["model"] for answer in answered] == [names[1], *names]
-    assert [row["arm"] for row in logged(served, settings)] == ["canary", "direct", "direct"]
+    assert [answer["model"] for answer in answered] == [names[1], names[1], *names], "a model is no version"
+    assert [row["arm"] for row in logged(served, settings)] == ["canary", "canary", "direct", "direct"]
     streamed = served.post("/generate", json={"question": "What does the heart do?", "stream": True}).text
     assert "The heart pumps blood." in streamed
     assert '"version":2' in streamed
