@@ -190,9 +190,7 @@ def _own_date(text: str, name: str, result: Read) -> str | None:
 def _possible(date: str, name: str, result: Read) -> str:
     """A date, or nothing where no document can be of it, which is reported."""
     if reason := why_impossible(date):
-        result.rejected.append(
-            RejectedDocument(file=name, reason=f"Its date {date} {reason}; it is indexed without a date.")
-        )
+        result.rejected.append(RejectedDocument(file=name, reason=f"Only its date {date}, which {reason}."))
     return "" if reason else date
 
 
@@ -325,8 +323,8 @@ def _records(records: Sequence[Any], name: str, result: Read) -> Iterator[dict[s
         )
     if undated:
         reason = (
-            f"The dates of {len(undated)} of {len(records)} rows are no days of the calendar, or lie in the future; "
-            f"they are indexed without a date. The first is row {undated[0]}."
+            f"Only the dates of {len(undated)} of {len(records)} rows, which are no days of the calendar or lie in the "
+            f"future; the first is row {undated[0]}."
         )
         result.rejected.append(RejectedDocument(file=name, reason=reason))
 

@@ -200,11 +200,11 @@ def test_no_document_is_of_a_day_that_never_was_or_has_not_come(tmp_path: Path) 
     read = readers.read([tmp_path])
     assert [each.date for each in read.documents] == ["", "", "2024-02-29", "", "", "", ""]
     assert {each.file: each.reason for each in read.rejected} == {
-        "a.txt": "Its date 2026-02-31 is no day of the calendar; it is indexed without a date.",
-        "b.md": "Its date 2091-03 lies in the future; it is indexed without a date.",
-        "c.csv": "The dates of 2 of 3 rows are no days of the calendar, or lie in the future; they are indexed "
-        "without a date. The first is row 2.",
-        "d.pdf": "Its date 2026-13-01 is no day of the calendar; it is indexed without a date.",
+        "a.txt": "Only its date 2026-02-31, which is no day of the calendar.",
+        "b.md": "Only its date 2091-03, which lies in the future.",
+        "c.csv": "Only the dates of 2 of 3 rows, which are no days of the calendar or lie in the future; the first is "
+        "row 2.",
+        "d.pdf": "Only its date 2026-13-01, which is no day of the calendar.",
     }
 
 
