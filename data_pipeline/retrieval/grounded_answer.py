@@ -284,8 +284,14 @@ def _is_newer(one: Compared, other: Compared) -> bool:
 
 
 def _is_alike(index: Index, vector: Vectors, found: Candidates, best: Compared, rival: Compared) -> bool:
-    """Whether a passage is on the same matter as the best one, and answers as well."""
+    """Whether a passage is on the same matter as the best one, and answers as well.
+
+    Of two titles on one matter one has all words of the other, numbers aside: a first and a second treatment are two.
+    """
     if len(best.title & rival.title) < ALIKE_TITLE * len(best.title | rival.title) or not best.title:
+        return False
+    one, other = ({word for word in each.title if not word[0].isdigit()} for each in (best, rival))
+    if not (one <= other or other <= one):
         return False
     nearest, its = (
         float(index.sentences.cosines(vector, each.row).max(initial=-1.0)) for each in (best, rival)

@@ -31,6 +31,8 @@ _PATIENTS = {
 }
 """Patients whom a drug is given to differently, by the words for them in lower case."""
 _OTHERS = {"children": "adults", "adults": "children"}
+_ORDINAL = re.compile(r"\b(?:first|second|third)\b")
+"""A first and a second treatment are near to each other in all but that."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,15 @@ class Subject:
     drugs: tuple[re.Pattern[str], ...]
     """For each drug, the names that it, its brands and its classes have."""
     patients: frozenset[str]
+    ordinals: frozenset[str] = frozenset()
+    """First, second or third, as in a first treatment."""
 
     def is_met_by(self, title: str, text: str) -> bool:
-        """Whether a passage names all of the drugs, and speaks of all of the patients."""
+        """Whether a passage names all of the drugs, speaks of all of the patients, and has no other ordinal's title."""
         title, text = title.lower(), text.lower()
+        titled = set(_ORDINAL.findall(title))
+        if self.ordinals and titled and self.ordinals.isdisjoint(titled):
+            return False
         return all(drug.search(f"{title}\n{text}") for drug in self.drugs) and all(
             _speaks_of(each, title, text) for each in self.patients
         )
@@ -69,7 +76,9 @@ def subject(question: str) -> Subject:
     """The drugs and patients that a question names."""
     mentions = packaged().find(clinical_text.read(question))
     return Subject(
-        tuple(_names(mention.drugs, mention.drug_class) for mention in mentions), _patients(question.lower())
+        tuple(_names(mention.drugs, mention.drug_class) for mention in mentions),
+        _patients(question.lower()),
+        frozenset(_ORDINAL.findall(question.lower())),
     )
 
 

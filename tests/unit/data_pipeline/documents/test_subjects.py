@@ -39,6 +39,18 @@ RENAL = (
         ("What is the dose in adults?", "Asthma", "Prednisolone 40 mg is given for five days.", True),
         ("What is the dose in adults?", "Asthma", "Children receive prednisolone 20 mg.", False),
         ("How is warfarin reversed?", "Bleeding", "That of a vitamin K antagonist is reversed.", True),
+        (
+            "Which drug is given first in seizures?",
+            "Second treatment of seizures",
+            "A second drug is given.",
+            False,
+        ),
+        (
+            "Which drug is given first in seizures?",
+            "Seizures",
+            "When one has not helped, a second is given.",
+            True,
+        ),
     ],
 )
 def test_a_passage_speaks_of_the_drugs_and_patients_of_a_question(
@@ -101,6 +113,25 @@ def test_the_newer_of_two_documents_is_quoted_and_the_older_one_is_named(index: 
     assert answer.remark == "An older document, old.txt of 2018-04-01, answers this, too; this is the newer."
     assert answer.text.endswith(answer.remark)
     assert answer_from(index, "What raises potassium?").remark == ""
+
+
+def test_a_newer_second_treatment_is_no_newer_first_one(embedder: Embedder, tmp_path: Path) -> None:
+    texts = {
+        ("2016", "First treatment of convulsive status epilepticus"): (
+            "A benzodiazepine is the first drug that is given in convulsive status epilepticus."
+        ),
+        ("2019", "Second treatment of status epilepticus"): (
+            "When a benzodiazepine has not stopped status epilepticus, a second drug is given: levetiracetam."
+        ),
+    }
+    rows = table(
+        Document(file=date, source=date, text=text, digest="0" * 64, date=date, title=title)
+        for (date, title), text in texts.items()
+    )
+    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
+    index_files.write(tmp_path / "1", "status", 1, contents)
+    answer = answer_from(Index.open(tmp_path / "1"), "Which drug is given first in status epilepticus?")
+    assert (answer.sentences[0].citations[0].date, answer.remark) == ("2016", "")
 
 
 def test_what_is_said_of_others_is_not_quoted(index: Index) -> None:
