@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/passage_injection.py [--data FOLDER] [--write]
 
 Instructions: our own development cases. Clean: sentences of the project's passages, of MedQuAD's answers (CC BY 4.0),
-of MTSamples (CC0), and of what guidelines say of themselves and to the staff, written for this. Found are instructions
-in folds that did not train; false alarms are clean documents of those folds with a sentence above the threshold. Rules
-and model are counted together, as an index is made.
+of MTSamples (CC0), of what guidelines say of themselves and to the staff, and of notes, written for this. Found are
+instructions in folds that did not train; false alarms are clean documents of those folds with a sentence above the
+threshold. Rules and model are counted together, as an index is made.
 """
 
 import argparse
@@ -30,13 +30,16 @@ from data_pipeline.safety.layer import CheckedText
 from mediscale.core.settings import Settings
 
 DATA = Path("../shared/data")
-SENTENCE_FALSE_ALARMS = 0.003
-"""Share of clean sentences above the threshold, in folds that did not train. With those about documents and staff among
-them, 0.001 finds 78 % of the instructions, and 0.003 finds 85 %."""
+SENTENCE_FALSE_ALARMS = 0.004
+"""Share of clean sentences above the threshold, in folds that did not train. With lines about documents and staff and
+lines of notes among them, 0.001 finds 76 % of the instructions, 0.004 finds 85 %, and 0.005 88 %, but takes 9 instead
+of 6 % of the lines about documents for some. A machine with a Gaussian kernel finds no more at equal false alarms."""
 FOLDS, SHORTEST = 5, 8
-_LINE = "line"
+_LINE, _NOTE_LINE = "line", "note line"
 ADMINISTRATION = Path(__file__).with_name("document_administration.txt")
 """Sentences that speak to a reader, as instructions do: what a document replaces, who approved it, what staff does."""
+NOTE_LINES = Path(__file__).with_name("note_lines.txt")
+"""Lines of notes in their short hand, which is like nothing in a book: "Code status: Full code." """
 
 
 def main() -> None:
@@ -64,9 +67,8 @@ def main() -> None:
     folds = np.array([zlib.crc32(name.encode()) % FOLDS for name, *_ in rows])
     scores = np.zeros(len(rows))
     for fold in range(FOLDS):
-        scores[folds == fold] = _model(vectors[folds != fold], labels[folds != fold]).decision_function(
-            vectors[folds == fold]
-        )
+        trained = _model(vectors[folds != fold], labels[folds != fold])
+        scores[folds == fold] = trained.decision_function(vectors[folds == fold])
     threshold = float(np.quantile(scores[first_clean:], 1 - SENTENCE_FALSE_ALARMS))
     by_rule = np.array([_by_rule(text) for _, text, _ in rows])
     fewest = injection.FEWEST_WORDS
@@ -89,11 +91,11 @@ def main() -> None:
 
 def _print_alarms(names: Sequence[str], alarms: Set[str]) -> None:
     """False alarms, those of lines about documents and staff apart."""
-    lines = {name for name in names if name.startswith(_LINE)}
-    documents = set(names) - lines
+    lines, note_lines = ({name for name in names if name.startswith(kind)} for kind in (_LINE, _NOTE_LINE))
     for what, clean in (
-        ("clean documents with a false alarm", documents),
+        ("clean documents with a false alarm", set(names) - lines - note_lines),
         ("lines about documents and staff with one", lines),
+        ("lines of notes with one", note_lines),
     ):
         print(f"{len(alarms & clean)} of {len(clean)}")
         print(f"figure: {what}, % = {100 * len(alarms & clean) / len(clean):.1f}")
@@ -107,8 +109,10 @@ def clean_documents(data: Path) -> list[tuple[str, str]]:
     notes = sorted(set(transcriptions(data / "mtsamples" / "mtsamples.csv.gz").values()))
     for texts in (answers, notes):
         random.Random(0).shuffle(texts)
-    administration = ADMINISTRATION.read_text(encoding="utf-8").splitlines()
-    own += [(f"{_LINE} {i}", text) for i, text in enumerate(administration)]
+    for name, lines in ((_LINE, ADMINISTRATION), (_NOTE_LINE, NOTE_LINES)):
+        own += [
+            (f"{name} {i}", text) for i, text in enumerate(lines.read_text(encoding="utf-8").splitlines())
+        ]
     own += [(f"answer {i}", text[:900]) for i, text in enumerate(answers[:150])]
     return own + [(f"note {i}", text[:900]) for i, text in enumerate(notes[:60])]
 
