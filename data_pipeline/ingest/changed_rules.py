@@ -38,7 +38,10 @@ class Extract(NamedTuple):
 class RestatedEvents(NamedTuple):
     """Events of one shard."""
 
+    stays: pa.Table
+    """Of patients of whom both extracts, by the new rules, say just what is there."""
     there: pa.Table
+    """Of the others."""
     by_rules: pa.Table
     """What stands in place of ``there``, by the new rules alone."""
     beyond: Superseding
@@ -56,7 +59,7 @@ class RestatedEvents(NamedTuple):
 
     @property
     def rows(self) -> pa.Table:
-        return pa.concat_tables([self.by_rules, self.beyond.rows])
+        return pa.concat_tables([self.stays, self.by_rules, self.beyond.rows])
 
 
 def restated(
@@ -79,16 +82,27 @@ def restated(
         before = None if same else _before(other, settings, source, extract, absorbed, n_shards)
         for shard, asserted in enumerate(now):
             there = shards.read_shards(settings, made_from, [shard])
-            by_rules = supersede.restate(
-                asserted if before is None else next(before), there, usable, extract.moments
-            )
+            was = asserted if before is None else next(before)
+            alike = supersede.subjects_told_alike([asserted, was, there])
+            stays = _of(alike, there)
+            asserted, was, there = (_without(alike, rows) for rows in (asserted, was, there))
+            by_rules = supersede.restate(was, there, usable, extract.moments)
             yield RestatedEvents(
+                stays,
                 there,
                 by_rules,
                 supersede.compare(
                     asserted, by_rules, unusable, extract.seen, absorbed.seen_at, source.complete
                 ),
             )
+
+
+def _of(subjects: pa.Array, rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.is_in(rows["subject_id"], value_set=subjects))
+
+
+def _without(subjects: pa.Array, rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.invert(pc.is_in(rows["subject_id"], value_set=subjects)))
 
 
 def _before(
@@ -102,7 +116,8 @@ def _before(
     """What the extract before asserts by the new rules, shard by shard."""
     tables = facts.of_bronze(settings, source, absorbed.bronze)
     with engine.connection(settings) as judging:
-        rows = facts.judged_rows(judging, source, tables, extract.dataset)
+        pieces = facts.count_pieces(settings, absorbed.bronze)
+        rows = facts.judged_rows(judging, source, tables, extract.dataset, pieces)
         schema = FACTS.arrow_schema()
         batches = (batch.select(schema.names).cast(schema) for batch in rows)
         database.register("judged_rows", pa.RecordBatchReader.from_batches(schema, batches))

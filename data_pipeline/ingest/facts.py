@@ -292,6 +292,12 @@ def _placed_errors(
         raise
 
 
+def count_pieces(settings: Settings, bronze: Mapping[str, TableRef]) -> int:
+    """How many pieces of the patients of bronze's tables are judged one after the other."""
+    n_rows = sum(lake.dataset(settings, ref).count_rows() for ref in bronze.values())
+    return -(-n_rows // PIECE_ROWS) or 1
+
+
 def of_bronze(settings: Settings, source: Source, bronze: Mapping[str, TableRef]) -> TextBatches:
     """Readers of bronze's tables, of their declared columns alone; texts that recur come as dictionaries."""
     return {name: partial(_read_facts, settings, source, name, ref) for name, ref in bronze.items()}

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from mediscale.core.table import SHARD
 from mediscale.core.tables import EVENTS
 from mediscale.storage import duckdb_tables
 
@@ -117,6 +118,21 @@ def _side_by_side(asserted: pa.Table, there: pa.Table) -> "Iterator[duckdb.DuckD
         for name, rows in (("latest", "there"), ("newest", "asserted")):
             database.execute(f"create temp table {name} as {_NEWEST.format(rows)}")
         yield database
+
+
+def subjects_told_alike(tables: Sequence[pa.Table]) -> pa.Array:
+    """The patients of whom all tables of events have the same rows, told by the sums of the rows' hashes."""
+    columns = ", ".join(name for name in EVENTS.column_names if name != SHARD)
+    told = f"select subject_id, count(*) as n, sum(hash({columns})) as content from {{0}} group by subject_id"
+    with duckdb_tables.session() as database:
+        for number, rows in enumerate(tables):
+            database.register(f"told_{number}", rows)
+        every = " union all ".join(told.format(f"told_{number}") for number in range(len(tables)))
+        alike = "min(n) = max(n) and min(content) = max(content)"
+        rows = database.sql(
+            f"select subject_id from ({every}) group by subject_id having count(*) = {len(tables)} and {alike}"
+        ).to_arrow_table()
+    return rows["subject_id"].combine_chunks()
 
 
 def unusable(database: "duckdb.DuckDBPyConnection") -> pa.Array:

@@ -263,8 +263,7 @@ def _judged_facts(
     from data_pipeline.ingest import facts
 
     tables = facts.of_bronze(settings, source, params.bronze)
-    n_rows = sum(lake.dataset(settings, ref).count_rows() for ref in params.bronze.values())
-    pieces = -(-n_rows // facts.PIECE_ROWS) or 1
+    pieces = facts.count_pieces(settings, params.bronze)
     yield from facts.judged_rows(database, source, tables, params.dataset, pieces)
 
 

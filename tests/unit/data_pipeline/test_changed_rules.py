@@ -2,11 +2,14 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from fixtures.wards import Ward, night, with_own_yaml, without_data_docs
 
 from data_pipeline.ingest import source as sources
+from data_pipeline.ingest import supersede
 from mediscale.core import declaration_files
 from mediscale.storage import lake
 
@@ -109,3 +112,33 @@ def test_what_was_withdrawn_was_known_until_then(tmp_path: Path, monkeypatch: py
     mend(ward, CONVERSION, "mg/dl: value * 2, umol/l: value / 88.42")
     ward.ingest(night(4))
     assert creatinine(ward) == [(1.9, FIRST, False), (1.9, night(3), True), (2.4, FIRST, False)]
+
+
+@pytest.mark.parametrize(
+    "conversion", [f"furlong_of_water: value, {CONVERSION}", CONVERSION.replace("value,", "value * 2,")]
+)
+def test_patients_of_whom_nothing_changes_need_not_be_restated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conversion: str
+) -> None:
+    """The same release on the same night of a correction, with everybody restated and without."""
+    tables: list[list[str]] = []
+    restated: list[set[int]] = []
+    told_alike, restate = supersede.subjects_told_alike, supersede.restate
+
+    def counted(asserted: pa.Table, *others: Any) -> pa.Table:
+        restated[-1] |= set(asserted["subject_id"].to_pylist())
+        return restate(asserted, *others)
+
+    monkeypatch.setattr(supersede, "restate", counted)
+    for name, alike in (("some", told_alike), ("all", lambda _: pa.array([], pa.int64()))):
+        monkeypatch.setattr(supersede, "subjects_told_alike", alike)
+        restated.append(set())
+        ward = with_own_yaml(tmp_path / name, monkeypatch)
+        mend(ward, CONVERSION, conversion)
+        ward.replace("hosp/labevents", *CORRECTED)
+        ward.ingest(night(3))
+        events = lake.read(ward.settings, ward.results["silver"].events)
+        tables.append(sorted(map(str, events.to_pylist())))
+    assert tables[0] == tables[1]
+    assert restated[0] < restated[1]
+    assert len(restated[1]) == len(ward.tables["hosp/patients"].split()) - 1
