@@ -19,6 +19,7 @@ from mediscale.core.stage import DEEP_LEARNING, Context, Stage
 from mediscale.core.tables import NOTE_MARGINS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import collate, notes
+from mediscale.inference.model_spec import Calibration
 from mediscale.inference.note_model_spec import KnownText, NoteSpec
 from mediscale.storage import lake, registry, table_files
 from training import tracking, training_examples
@@ -148,22 +149,7 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
     _, crossed = calibration.cross_chosen(fitted.logits_by_epoch, tuning.rows)
     platt = calibration.platt(crossed, tuning.rows.outcomes)
     risk = calibration.risks(crossed, platt)
-    spec = NoteSpec(
-        name=model_name(params.dataset, params.task),
-        dataset=params.dataset,
-        task=params.task,
-        encoder=params.encoder.name,
-        revision=params.encoder.revision,
-        tokenizer=params.tokenizer,
-        window=params.window,
-        most_windows=params.most_windows,
-        calibration=platt,
-        thresholds={
-            "clinical": tasks.load(params.task).policy.clinical_threshold,
-            **calibration.operating_points(risk, tuning.rows.outcomes),
-        },
-        known_texts=_known_texts(graph, tokenizer, params),
-    )
+    spec = _spec(params, platt, calibration.operating_points(risk, tuning.rows.outcomes), graph, tokenizer)
     with keep_freed_memory():
         words = note_attribution.words(network, tuning, tokenizer, collate.special(tokenizer))
     return TrainedNotes(
@@ -177,6 +163,29 @@ def _train(params: Params, settings: Settings, key: str, checkpoints: Path) -> T
         counts=training_examples.counts(train.rows, tuning.rows),
         words=dict(list(words.items())[:50]),
         margins=_margins(tuning, crossed),
+    )
+
+
+def _spec(
+    params: Params,
+    platt: Calibration,
+    operating_points: Mapping[str, float],
+    graph: bytes,
+    tokenizer: "Tokenizer",
+) -> NoteSpec:
+    clinical = tasks.load(params.task).policy.clinical_threshold
+    return NoteSpec(
+        name=model_name(params.dataset, params.task),
+        dataset=params.dataset,
+        task=params.task,
+        encoder=params.encoder.name,
+        revision=params.encoder.revision,
+        tokenizer=params.tokenizer,
+        window=params.window,
+        most_windows=params.most_windows,
+        calibration=platt,
+        thresholds={"clinical": clinical, **operating_points},
+        known_texts=_known_texts(graph, tokenizer, params),
     )
 
 
