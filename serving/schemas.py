@@ -185,6 +185,9 @@ class NoteUse:
     lake has a known patient's notes in another tokenizer's numbers only."""
     tokens: int
     """Word pieces that were read."""
+    language: str | None = None
+    """Of a request's note that seems not to be in English, for which the packaged encoder and the rules that replace
+    identifiers are: a version reads little of a language in which it saw no notes."""
 
 
 @documented

@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import cache
 from typing import TypeVar, TypeVarTuple
 
+from data_pipeline.clinical_text.languages import language
 from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from data_pipeline.notes.deidentification import pseudonym_secret
 from data_pipeline.notes.deidentification.deidentifier import Deidentifier
@@ -41,6 +42,8 @@ class Reading:
     """That were read."""
     whole: bool
     """Whether the note has no others."""
+    language: str
+    """That the note is in."""
 
 
 class ServedReader(Reader):
@@ -150,17 +153,18 @@ def _read(
     if not _LOADED.keys() >= set(numbers):
         return None
     [note] = _deidentifier(deidentifier).deidentify(_NOBODY, [text], [now])
-    return [_reading(_LOADED[number], note.text, whole) for number in numbers]
+    return [_reading(_LOADED[number], note.text, whole, language(text)) for number in numbers]
 
 
-def _reading(reader: NoteReader, text: str, whole: bool) -> Reading | RemoteError:
+def _reading(reader: NoteReader, text: str, whole: bool, written_in: str) -> Reading | RemoteError:
     try:
         tokens = reader.tokens(text)
         if not len(tokens):
-            return Reading(None, 0, whole)
+            return Reading(None, 0, whole, written_in)
         windows = reader.windows([tokens])
         count = sum(map(len, windows))
-        return Reading(float(reader.margins([windows])[0]), count, whole and count == len(tokens))
+        margin = float(reader.margins([windows])[0])
+        return Reading(margin, count, whole and count == len(tokens), written_in)
     except Exception as error:
         return RemoteError(failure_location(error))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
+from data_pipeline.clinical_text.languages import ENGLISH
 from data_pipeline.features import plain_inputs
 from mediscale.core.errors import InputError, MediscaleError, RemoteError, failure_location
 from mediscale.core.tasks import TaskName
@@ -205,7 +206,8 @@ def _read_text(version: ServedVersion, text: str | None, readings: Readings) -> 
     reading = readings[reader]
     if isinstance(reading, RemoteError):
         raise reading
-    return _note(reading.margin, reading.tokens, reading.whole)
+    other = None if reading.language == ENGLISH else reading.language
+    return _note(reading.margin, reading.tokens, reading.whole, other)
 
 
 def _read_known(version: ServedVersion, notes: Mapping[str, Sequence[Tokens]]) -> _Note:
@@ -221,8 +223,9 @@ def _read_known(version: ServedVersion, notes: Mapping[str, Sequence[Tokens]]) -
     return _note(float(reader.margins([windows])[0]), tokens, tokens == written) if written else _Note()
 
 
-def _note(margin: float | None, tokens: int, whole: bool) -> _Note:
-    return _Note() if margin is None else _Note(margin, NoteUse("read" if whole else "read in part", tokens))
+def _note(margin: float | None, tokens: int, whole: bool, language: str | None = None) -> _Note:
+    use = NoteUse("read" if whole else "read in part", tokens, language)
+    return _Note() if margin is None else _Note(margin, use)
 
 
 def _risk(

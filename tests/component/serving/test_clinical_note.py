@@ -48,6 +48,12 @@ def log_odds(risk: float) -> float:
     return float(np.log(risk / (1 - risk)))
 
 
+def test_a_note_in_another_language_is_named(client: TestClient) -> None:
+    note = "Paciente con dolor en el pecho desde hace tres horas, sin fiebre; refiere que no fuma."
+    assert ask(client, AS_WRITTEN | {"clinical_note": note})["mortality"]["note"]["language"] == "Spanish"
+    assert "language" not in ask(client, AS_WRITTEN)["mortality"]["note"]
+
+
 def test_a_note_beside_two_values_works_as_written(client: TestClient, reading: Path) -> None:
     alone = ask(client, {"age": 67, "blood_pressure": 140})["mortality"]
     found = ask(client, AS_WRITTEN)["mortality"]
