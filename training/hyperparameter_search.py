@@ -161,9 +161,7 @@ class _Runs:
             tags = {registry.KEY_TAG: self._this.key}
             parent = self._mlflow.create_run(self._experiment, run_name=self._this.name, tags=tags)
             self._parent = parent.info.run_id
-        for run in self._children():
-            if run.info.status == "RUNNING":
-                self._mlflow.set_terminated(run.info.run_id, "KILLED")
+        self._end_running()
         return self.trials()
 
     def trials(self) -> list[Trial]:
@@ -172,7 +170,16 @@ class _Runs:
         return [_of(run) for run in sorted(ended, key=lambda run: int(run.info.start_time))]
 
     def end(self) -> None:
+        self._end_running()
         self._mlflow.set_terminated(self._parent, "FINISHED")
+
+    def _end_running(self) -> None:
+        """Ends what Ray Tune did not: when the budget is used up, it tells of no trial's end, not even of the one whose
+        report was the last."""
+        for run in self._children():
+            if run.info.status == "RUNNING":
+                came_to_end = run.data.metrics.get(FINISHED) == 1.0
+                self._mlflow.set_terminated(run.info.run_id, "FINISHED" if came_to_end else "KILLED")
 
     def _children(self) -> Sequence[Any]:
         below = f"tags.`{PARENT_TAG}` = '{self._parent}'"

@@ -112,6 +112,7 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
 
 def _tune(options: argparse.Namespace) -> int:
     from mediscale.core import logs
+    from mediscale.core.errors import QualityError
     from mediscale.core.tables import QUESTIONS
     from mediscale.pipeline import call
     from mediscale.storage import calls, lake
@@ -127,6 +128,8 @@ def _tune(options: argparse.Namespace) -> int:
         tried = language_tuning.search(
             home, params, calls.new_run_id("tune"), options.trials, options.minutes
         )
+    if not tried:
+        raise QualityError("No trial came to its end within --minutes of CPU; give the search more of them.")
     for trial in tried:
         loss = "failed" if trial.loss is None else f"{trial.loss:.3f}"
         rank, rate = trial.settings["rank"], trial.settings["learning_rate"]
