@@ -58,7 +58,10 @@ _NUMBER_AND_PLACE = (
     rf"(?:,[ \t]+(?:[A-Z]{{1,2}}-)?\d{{4,5}}(?:[ \t]+{_CAPITAL}(?:[ -]{_CAPITAL}){{0,2}}(?!\w))?)?"
 )
 _OF = r"(?:(?:de|du|des|della|del|di|da|dos|do|la|le|les|los|las|el|l['’]|d['’])[ \t]*){0,3}"
-_KINDS = r"straße|strasse|str\.|gasse|platz|allee|weg|ring|damm|straat|laan|gatan|vägen|gade|vej|utca"
+_KINDS = (
+    r"straße|strasse|str\.|gasse|platz|allee|weg|(?<![aeiouwbB])(?<!\wp)(?<!St)ring|damm|straat|laan|gatan|vägen|gade"
+    r"|vej|utca"
+)
 _KINDS_FIRST = r"Calle|C/|Avenida|Avda\.?|Paseo|Plaza|Via|Viale|Piazza|Corso|Rua|Travessa|Ulica"
 _KINDS_AFTER_NUMBER = r"rue|avenue|av\.|boulevard|bd|place|chemin|impasse|quai|allée|cours"
 _ABROAD = tuple(
@@ -99,6 +102,8 @@ _POSTCODE = (
 _NO_NUMBER = (
     r"(?i:(?<=\bon )|(?<=\bat )|(?<=\bof )|(?<=\boff )|(?<=\bfrom )|(?<=\bnear )|(?<=\bto )|(?<=\balong )"
     rf"|(?<=address: ))(?:{_CAPITAL}[ \t]+){{1,3}}{_STREET_IN_FULL}(?!\w){_REST}",
+    rf"(?i:(?<=\blives on )|(?<=\blive on )|(?<=\blived on )|(?<=\bliving on )|(?<=\bresides on ))"
+    rf"(?:{_CAPITAL}[ \t]+){{1,3}}(?:St|Dr|Ct|Pl|Cir|Way|Place|Court|Drive)\b",
     rf"(?i:(?<=corner of )){_CAPITAL}(?: {_CAPITAL}){{0,2}} (?:and|&) {_CAPITAL}(?: {_CAPITAL})?(?!\w)",
 )
 """A street, or two that meet, without a house."""

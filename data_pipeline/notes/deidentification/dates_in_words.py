@@ -1,4 +1,4 @@
-"""Dates in words, with a Roman month, after the label of a birth, and holidays; and the first of them in figures."""
+"""Dates in words, with a Roman month, after a birth's label, holidays and seasons; and the first of them in figures."""
 
 import re
 from collections.abc import Iterator
@@ -70,6 +70,12 @@ _HOLIDAY = IndexedPattern(
     )
     + rf"(?!\w)(?P<year>(?:,?\s+(?:of\s+)?|,\s*){YEAR}(?!\d))?"
 )
+_SEASON = IndexedPattern(
+    rf"(?<!\w)(?:{caseless('spring|summer|autumn|winter')}(?:,? (?:of |in )?| ?/ ?)"
+    r"|(?i:(?<=\bthe )|(?<=\bin )|(?<=\bsince )|(?<=\buntil )|(?<=\bearly )|(?<=\blate )|(?<=\bmid )"
+    rf"|(?<=\bseen ))[fF](?i:all )(?:of )?)(?:{YEAR}(?:[/-]\d\d)?|['’]\d\d)(?!\w)"
+)
+"""A season with its year, which tells more than the year; ``fall 2019`` without a word of time may be an accident."""
 _WITH_ROMAN = re.compile(rf"(?P<day>{DAY})(?P<r>[-./])(?P<month>{_ROMAN_MONTH})(?P=r)(?P<year>{YEAR})")
 _DAY_FIRST = IndexedPattern(
     rf"(?<!\w){_DAY_WORDS}\s+(?:(?:of\s+)?{MONTH}|of\s+{WORD_MONTH}|{WORD_MONTH}(?={_YEAR_NEXT}))(?![\w'’])"
@@ -89,7 +95,7 @@ _OF_A_BIRTH = IndexedPattern(
 
 def find(note: IndexedText) -> Iterator[Span]:
     """Where such dates stand."""
-    for pattern in (_DAY_FIRST, _MONTH_FIRST, _ROMAN_DATE):
+    for pattern in (_DAY_FIRST, _MONTH_FIRST, _ROMAN_DATE, _SEASON):
         yield from (match.span() for match in note.matches(pattern))
     for match in note.matches(_HOLIDAY):
         if match["year"] or _LEAD.search(note.text, max(0, match.start() - 8), match.start()):

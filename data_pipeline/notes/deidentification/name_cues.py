@@ -7,6 +7,7 @@ from functools import cached_property
 from data_pipeline.clinical_text.name_lexicon import EPONYMS, plain
 from data_pipeline.notes.deidentification.indexed_text import IndexedPattern, IndexedText
 from data_pipeline.notes.deidentification.name_patterns import (
+    AMONG_PEOPLE,
     APPOSED,
     BESIDE,
     BOTH,
@@ -19,6 +20,7 @@ from data_pipeline.notes.deidentification.name_patterns import (
     INITIALISMS,
     INITIALS,
     INITIALS_AFTER,
+    INITIALS_TITLED,
     INTRODUCTIONS,
     LAST_FIRST,
     LOWER_DESCRIBED,
@@ -28,6 +30,7 @@ from data_pipeline.notes.deidentification.name_patterns import (
     OPENERS,
     OWNING,
     PARTICLES,
+    PLURAL,
     POSSESSIVE,
     RECIPIENT_NEXT,
     SAYING,
@@ -92,6 +95,8 @@ class NameCues:
             (CAPITALS_PAIR, self._in_capitals),
             (SEVERAL, self._listed_together),
             (SPELLED, self._spelled),
+            (INITIALS_TITLED, self._letters),
+            (PLURAL, self._family),
             (SLASHED, self._slashed),
             (BOTH, self._both),
             (POSSESSIVE, self._possessing),
@@ -134,6 +139,24 @@ class NameCues:
 
     def _spelled(self, _text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
         yield PhiSpan("name", *cue.span("name"))
+
+    def _letters(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
+        yield from (PhiSpan("name", *span) for span in capitalised_words(text, *cue.span("name")))
+
+    def _family(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
+        """``the Abernathys``, by the name without its plural; an unlisted one is a family if it does what people do."""
+        start, end = cue.span("name")
+        lengths = (2, 1) if text[start:end].endswith(("ses", "zes", "xes", "ches", "shes")) else (1,)
+        for length in lengths:
+            word = text[start : end - length]
+            kind = self._kind(word)
+            if len(word) < 3 or not word[1:].islower() or word in NOT_NAMES:
+                continue
+            listed = plain(word) in self._words.lexicon.family and kind in ("name", "either")
+            among = kind == "name" and AMONG_PEOPLE.search(text, max(0, cue.start() - 12), cue.start())
+            if (cue["does"] and (listed or kind == "unknown")) or (listed and among):
+                yield PhiSpan("name", start, end - length)
+                return
 
     def _lower(self, text: str, cue: re.Match[str]) -> Iterator[PhiSpan]:
         """A lower-case word after a title is a name, too; a second one only where it is no other word."""
@@ -216,6 +239,8 @@ class NameCues:
         longer = [text[a:b] for a, b in words if b - a > 1]
         kinds = {self._kind(word) for word in longer}
         if not longer or "word" in kinds or any(word in NOT_NAMES or len(word) < 3 for word in longer):
+            return
+        if self._is_eponym(text, *words[-1]):
             return
         if len(longer) == 1:
             is_name = not longer[0].isupper() and (

@@ -26,9 +26,16 @@ TITLE = IndexedPattern(
     r"|pastor|chaplain|attorney|judge|officer|captain|sgt|lt|col|senator|governor|congress(?:man|woman)|councill?or"
     r"|ambassador|mayor|detective|deputy|sheriff|constable|inspector|warden|trooper|sheikh?"
     r"|monsignor|archbishop)\b)[ \t]*\n?"
-    rf"(?!(?i:drs?|mrs?|ms|prof)\b)(?P<name>{PAIR})"
+    rf"(?!(?i:drs?|mrs?|ms|prof)\b)(?:St\.[ \t])?(?P<name>{PAIR})"
 )
-LOWER_TITLE = IndexedPattern(rf"(?<!\w)(?i:dr|mr|mrs|ms)\b\.?[ \t]+(?P<name>[a-z][a-z'’-]+(?:[ \t]+{WORD})?)")
+INITIALS_TITLED = IndexedPattern(
+    r"(?<!\w)(?:(?:Dr|Mr|Mrs|Ms)\b(?:\.[ \t]?|[ \t])|(?:DR|MR|MRS|MS)\.[ \t]?)(?P<name>[A-Z]\.(?:[ ]?[A-Z]\.){0,2}"
+    r"|[A-Z](?![\w.'’/-]))"
+)
+"""``Mr. T.K.``: who is called by a title and initials."""
+LOWER_TITLE = IndexedPattern(
+    rf"(?<!\w)(?i:dr|mr|mrs|ms)\b\.?[ \t]+(?!and\b|or\b)(?P<name>[a-z][a-z'’-]+(?:[ \t]+{WORD})?)"
+)
 ROLE = (
     r"patient(?:['’]s)?(?: name)?|pt(?: name)?|(?:full |last |first |maiden |legal |preferred |family "
     r"|given |sur|middle )?name|attending(?: physician| md)?"
@@ -60,6 +67,17 @@ RANK = IndexedPattern(
     rf"[ \t]+(?P<name>{PAIR})"
 )
 """A credential, a rank or a title of another language, which mostly stands before a name."""
+PLURAL = IndexedPattern(
+    rf"(?<!\w)[tT]he (?P<name>{CAPITAL})(?<=s)(?![\w'’-])(?P<does>[ \t]+(?:(?:(?:have|had|will|would|both|all|also|now"
+    r"|then|still|do|did|not)[ \t]+){0,3}(?:agree|agreed|understand|understood|want|wanted|wish|wished|ask|asked|came"
+    r"|come|visit|visited|call|called|live|lived|decide|decided|decline|declined|say|said|report|reported|feel|felt|know"
+    r"|knew|hope|hoped|are aware)|(?:were|are|have been|had been)[ \t]+(?:(?:both|all|also|now|not)[ \t]+){0,2}"
+    r"(?:informed|updated|at (?:the )?bedside|tearful|worried|upset|aware|concerned))\b)?"
+)
+"""``The Abernathys``: a family by its name; ``the Dopplers`` are none."""
+AMONG_PEOPLE = re.compile(
+    r"(?<!\w)(?i:with|to|from|by|for|told|called|met|informed|saw|see|visited|updated) $"
+)
 SPELLED = IndexedPattern(
     r"(?<!\w)(?i:spell(?:ed|s|ing)?|names?)"
     r"(?:[ \t]+(?:as|out|is|it|spelled|her|his|the|surname|last|first|name)){0,4}[ \t:]{1,3}"
@@ -103,7 +121,7 @@ RELATION = IndexedPattern(
     + caseless(
         r"wife|husband|spouse|partner|son|daughter|mother|father|mom|dad|brother|sister|niece|nephew"
         r"|aunt|uncle|cousin|friend|neighbou?r"
-        r"|fianc[eé]e?|girlfriend|boyfriend|grand(?:son|daughter|mother|father|child)|stepson|stepdaughter"
+        r"|fianc[eé]e?|girlfriend|boyfriend|(?:grand|god)(?:son|daughter|mother|father|child)|step(?:mother|father|brother|sister)|stepson|stepdaughter"
         r"|(?:son|daughter|mother|father|brother|sister)-in-law"
         r"|hcp|proxy|guardian|caregiver|aide|roommate|landlord|pcp|pmd|cardiologist|nephrologist|oncologist"
         r"|neurologist|surgeon|physician|social worker"
@@ -309,7 +327,7 @@ INTRODUCTIONS = (
 )
 """Introductions of a person: the pattern, whether it is certain, and whether it stands after the name."""
 EPONYM_NEXT = re.compile(
-    r"(?:['’]s|s['’])?[ \t-]++(?:[a-z]++[ \t]++)?(?i:disease|syndrome|sign|tests?|catheter|man(?:eu|oeu)ver"
+    r"(?:['’]s?|s['’])?[ \t-]++(?:[a-z]++[ \t]++)?(?i:disease|syndrome|sign|tests?|catheter|man(?:eu|oeu)ver"
     r"|position|palsy|fracture|contracture|lymphoma|thyroiditis|"
     r"score|scale|criteria|class|classification|stage|procedure|operation|reflex|retractors?|clamps?|forceps"
     r"|drains?|needle|monitor|stain|tube|"
@@ -325,7 +343,7 @@ EPONYM_NEXT = re.compile(
     r"|screws?|plate|nail|pins?|wire|"
     r"suture|stitch|technique|method|repair|protocol|regimen|study|trial|point|triad|pentad|murmur|pulse|pattern|deformity"
     r"|cardiomyopathy|dissection|anatomy|fundoplication|myotomy|viruse?s?|toxin|antibod(?:y|ies)|casts?|foot|gangrene"
-    r"|purpura|dysplasia|diverticulum|diverticula|malformation|variant|carcinoma|disease|macroglobulinemia|telemetry"
+    r"|purpura|dysplasia|diverticulum|diverticula|malformation|variant|carcinoma|disease|macroglobulinemia|telemetry|lactate"
     r"|rings?|grade|type|stage|hump|complex|smear|joint|paralysis|seizures?|habitus|arteritis|nephropathy|infection"
     r"|bacteremia|fungemia|sepsis|colitis|pneumonia|meningitis|serolog(?:y|ies)|titers?|PCR|IgM|IgG)\b"
 )

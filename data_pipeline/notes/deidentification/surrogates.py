@@ -23,6 +23,7 @@ OVER_89 = "90+"
 """The one class of all ages above 89, as HIPAA demands."""
 
 _WEEKS = range(4, 261)
+_SEASONS = ("winter", "spring", "summer", "fall")
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
            "november", "december")  # fmt: skip
 
@@ -124,8 +125,13 @@ def _format_like(match: re.Match[str], day: date) -> str:
 def _part(name: str, old: str, day: date, padded: bool) -> str:
     if name == "year":
         return f"{day.year:04d}"[-len(old) :]
+    if name == "next":
+        return f"{day.year + 1:04d}"[-len(old) :]
     if name == "suffix":
         return {1: "st", 2: "nd", 3: "rd"}.get(day.day % 10 if day.day not in (11, 12, 13) else 0, "th")
+    if name == "season":
+        season = _SEASONS[day.month % 12 // 3]
+        return season.upper() if old.isupper() else season if old.islower() else season.title()
     if name == "word":
         word = _MONTHS[day.month - 1]
         word = word if len(old) > 4 or old.lower() in _MONTHS else word[:3]
@@ -164,6 +170,13 @@ def _named_month(match: re.Match[str], written: date) -> date | None:
     return _day(_year(match, month, day, written), month, day)
 
 
+def _season(match: re.Match[str], written: date) -> date | None:
+    """The middle of the season; the winter of a year is that in which it begins with January."""
+    season = match["season"].lower().replace("autumn", "fall")
+    month = 3 * _SEASONS.index(season) + 1
+    return _day(_year(match, month, 15, written), month, 15)
+
+
 _WORD = r"(?P<word>[A-Za-z]{3,9})\.?"
 _SUFFIX = r"(?P<suffix>st|nd|rd|th)?"
 _OR_YEAR = r"(?:[-,\s]+['’]?(?P<year>\d{4}|\d\d))?"
@@ -175,6 +188,13 @@ _READERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], date], date | No
     (re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)"), _month_first),
     (re.compile(rf"(?P<day>\d{{1,2}}){_SUFFIX}(?:\s+of\s+|[ -]?){_WORD}{_OR_YEAR}"), _named_month),
     (re.compile(rf"{_WORD}[-\s]+(?:the\s+)?(?P<day>\d{{1,2}}){_SUFFIX}{_OR_YEAR}"), _named_month),
+    (
+        re.compile(
+            r"(?P<season>(?i:spring|summer|autumn|fall|winter))[ ,/]+(?:(?:of|in) )?['’]?(?P<year>\d{4}|\d\d)"
+            r"(?:[/-](?P<next>\d\d))?"
+        ),
+        _season,
+    ),
     (re.compile(rf"{_WORD},?\s+(?:of\s+)?(?P<year>\d{{4}})"), _named_month),
 )
 

@@ -203,7 +203,8 @@ def test_an_erasure_that_was_killed_goes_on(hospital, monkeypatch, after: int) -
 
 
 @pytest.mark.parametrize(
-    "reason", [f"Patient {PATIENT} asked", "SSN 078-05-1120", "write to a.b@clinic.example"]
+    "reason",
+    [f"Patient {PATIENT} asked", "SSN 078-05-1120", "file 078-05-1120", "write to a.b@clinic.example"],
 )
 def test_a_reason_that_would_keep_an_identifier_for_ever_is_refused(hospital, capsys, reason: str) -> None:
     before = lake.latest(hospital.settings, DATASET, "subjects")
@@ -214,7 +215,7 @@ def test_a_reason_that_would_keep_an_identifier_for_ever_is_refused(hospital, ca
     assert erasures(hospital.settings) == []
 
 
-@pytest.mark.parametrize("reason", ["asked in writing, 11 days ago", "court order 21/B"])
+@pytest.mark.parametrize("reason", ["asked in writing, 11 days ago", "court order 21/B", "DSR/2026/00412"])
 def test_a_reason_may_have_a_number_in_which_the_patients_is_a_part(hospital, reason: str) -> None:
     with pytest.raises(NotFoundError):  # and no refusal of the reason
         erasure.erase(hospital.settings, DATASET, "1", reason, "ana", datetime(2026, 11, 30))

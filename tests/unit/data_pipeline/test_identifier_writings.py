@@ -1,5 +1,6 @@
 """Identifiers in writings of a kind: whatever is drawn of it, nothing of it stays in the note."""
 
+from collections.abc import Callable
 from datetime import date, datetime
 
 import pytest
@@ -234,3 +235,97 @@ def test_a_date_of_another_language_is_shifted_as_its_figures_are(
         cleaned(f"admitted {text} with fever")
         == f"admitted {cleaned(f'{year}-{number:02}-{day:02}')} with fever"
     )
+
+
+SEASONS = {"winter": 1, "spring": 4, "summer": 7, "autumn": 10, "fall": 10}
+
+
+@given(
+    st.sampled_from(sorted(SEASONS)),
+    st.sampled_from([str.lower, str.title, str.upper]),
+    st.sampled_from(
+        ["{season} of {year}", "{season} {year}", "{season} of '{short}", "{season} {year}/{next}"]
+    ),
+    st.integers(1980, 2140),
+    st.integers(1, 9),
+)
+def test_a_season_is_moved_as_the_days_in_its_middle_are(
+    season: str, case: Callable[[str], str], form: str, year: int, subject: int
+) -> None:
+    year = year if "short" not in form else 2100 + year % 50
+    short, following = f"{year % 100:02}", f"{(year + 1) % 100:02}"
+    text = form.format(season=case(season), year=year, short=short, next=following)
+    middle = f"{year}-{SEASONS[season]:02}-15"
+    notes = [f"worse since {text}.", f"seen {middle}."]
+    moved, day = (note.text for note in DEIDENTIFIER.deidentify(subject, notes, [WRITTEN] * 2))
+    new = date.fromisoformat(day.removeprefix("seen ").removesuffix("."))
+    name = case(("winter", "spring", "summer", "fall")[new.month % 12 // 3])
+    short, following = f"{new.year % 100:02}", f"{(new.year + 1) % 100:02}"
+    assert moved == f"worse since {form.format(season=name, year=new.year, short=short, next=following)}."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Status post fall 2019 and fall in 2020; he had a fall 2 days ago. Spring water, summer 5 mg.",
+        "The Dopplers were negative, the Hemovacs were removed, the Steri-Strips are intact.",
+        "The Kegels were demonstrated; the Parkinsons and the Dopplers. The Bovies are here.",
+        "Murphy sign negative. She got Ringer's lactate at 75. The MS I today, MS 3, Dr. and Mrs. agree.",
+        "Discussed with Pharmacy and Nutrition. Nurse Practitioner saw him. Pacemaker checked; on Mounjaro.",
+        "Monitoring 24 hours, then Spring 2. Measuring 1 cm. She has mild MR and nausea.",
+        "Lives on Social Security. He lives on Ensure. Stenotrophomonas grew; Comminuted fracture seen.",
+    ],
+)
+def test_words_beside_these_stay(text: str) -> None:
+    assert cleaned(text) == text
+
+
+FAMILIES = ("Abernathy", "Okonkwo", "Delgado", "Huang", "Lindqvist", "Quillfeather", "Wexcombe", "Zbrozhek")
+VERBS = ("agree", "understood", "have decided", "were updated", "both wish to visit", "were at the bedside")
+
+
+@given(st.sampled_from(FAMILIES), st.sampled_from(VERBS), st.sampled_from(["the", "The"]))
+def test_a_family_by_its_name_in_the_plural_is_found(name: str, verb: str, article: str) -> None:
+    assert name not in cleaned(f"Stable. {article} {name}s {verb} today.")
+
+
+@given(
+    st.sampled_from(["Abernathy", "Delgado", "Okonkwo"]),
+    st.sampled_from(["met with", "called", "a call from"]),
+)
+def test_a_listed_family_is_found_after_what_is_done_with_people(name: str, before: str) -> None:
+    assert name not in cleaned(f"We had {before} the {name}s about it.")
+
+
+@given(
+    st.sampled_from(["Dr.", "Mr.", "Mrs.", "Ms.", "Dr"]),
+    st.lists(st.sampled_from("BCDEFGHJKLMNOPRTW"), min_size=1, max_size=3),
+    st.sampled_from([".", ". "]),
+)
+def test_initials_after_a_title_are_replaced(title: str, letters: list[str], sign: str) -> None:
+    initials = sign.join(letters) + sign.strip()
+    assert [kind for kind, _ in found(f"seen by {title} {initials} today")] == ["name"] * len(letters)
+
+
+@given(
+    st.sampled_from(["Ms.", "Dr.", "Mr."]),
+    st.sampled_from(["Clair-Ford", "Quillfeather", "John", "Wexcombe"]),
+)
+def test_a_saints_name_after_a_title_is_found_here_and_where_it_is_repeated(title: str, name: str) -> None:
+    assert name not in cleaned(f"{title} St. {name} was seen. St. {name} will follow.")
+
+
+@given(st.sampled_from(["Graves", "Jones"]))
+def test_a_disease_keeps_the_name_that_a_person_has_too(name: str) -> None:
+    text = cleaned(f"Dr. {name} explained {name}' disease; {name} agreed.")
+    assert text.count(name) == 1
+    assert f"{name}' disease" in text
+
+
+@given(
+    st.sampled_from(["lives on", "lived on", "resides on"]),
+    st.sampled_from(["Maple", "Old Mill", "Wexcombe"]),
+    st.sampled_from(["St", "Ct", "Way", "Place"]),
+)
+def test_a_street_without_a_house_is_found_where_somebody_lives(lives: str, name: str, kind: str) -> None:
+    assert f"{name} {kind}" not in cleaned(f"She {lives} {name} {kind} near the mill.")
