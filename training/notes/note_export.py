@@ -49,7 +49,11 @@ def quantized(graph: bytes) -> bytes:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.getLogger().addFilter(_is_no_advice)
+    root, silent = logging.getLogger(), logging.NullHandler()
+    root.addFilter(_is_no_advice)
+    root.addHandler(
+        silent
+    )  # without one, the advice would give the process a handler that prints all from then on
     try:
         with tempfile.TemporaryDirectory() as folder:
             single, eight = Path(folder) / "single.onnx", Path(folder) / "eight.onnx"
@@ -57,7 +61,8 @@ def quantized(graph: bytes) -> bytes:
             quantize_dynamic(single, eight, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
             return eight.read_bytes()
     finally:
-        logging.getLogger().removeFilter(_is_no_advice)
+        root.removeHandler(silent)
+        root.removeFilter(_is_no_advice)
 
 
 def _is_no_advice(record: logging.LogRecord) -> bool:
