@@ -98,7 +98,8 @@ def _signature(spec: PredictorSpec) -> Any:
     from mlflow.models.signature import ModelSignature
     from mlflow.types.schema import ColSpec, Schema
 
-    inputs = Schema([ColSpec("double", name, required=False) for name in spec.features])
+    # a missing value is NaN or null; a column that is absent is refused, for its name may be misspelled
+    inputs = Schema([ColSpec("double", name) for name in spec.features])
     outputs = Schema([ColSpec("double", "risk"), ColSpec("boolean", "needs_clinician_review")])
     return ModelSignature(inputs=inputs, outputs=outputs)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from data_pipeline.features import kernel, plain_inputs
@@ -165,6 +166,8 @@ def test_mlflow_answers_with_the_risks_of_the_server(world, monkeypatch) -> None
     answers = model.predict(rows.astype("float64"))
     assert answers["risk"].tolist() == [predictor.score(row).risk for row in rows.to_numpy(dtype=np.float64)]
     assert answers["needs_clinician_review"].all()
+    with pytest.raises(MlflowException, match=r"Model is missing inputs \['age_years'\]"):
+        model.predict(rows.astype("float64").rename(columns={"age_years": "age"}))
     assert [column.name for column in model.metadata.signature.outputs] == [*answers]
     trees = mlflow.xgboost.load_model(f"models:/{world.model.name}/1")
     assert not np.allclose(answers["risk"], trees.inplace_predict(rows.to_numpy(dtype=np.float64)), atol=1e-4)
