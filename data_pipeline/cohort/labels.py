@@ -121,8 +121,9 @@ def lacking(source: Source, task: Task, absent: Sequence[str]) -> str:
     files = source.lacks((), *task.needs) if task.needs and absent else ()
     if not files or not set(files) <= set(absent):
         return ""
+    absence = f"{', '.join(files)} {'is' if len(files) == 1 else 'are'} absent"
     return (
-        f"the extract has no {' and no '.join(task.needs).replace('_', ' ')} ({', '.join(files)} are absent), and "
+        f"the extract has no {' and no '.join(task.needs).replace('_', ' ')} ({absence}), and "
         f"{task.name} can't be predicted without any"
     )
 

@@ -199,7 +199,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="RUN",
         help="a run of `mediscale runs`, a dataset, a version as NAME/3, or the beginning of a call's key (default: "
-        "the newest run)",
+        "the newest run that decided about a version)",
     )
     parser.add_argument("--output", type=path, help="file to write (default: in the home's reports)")
 

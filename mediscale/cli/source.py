@@ -141,9 +141,10 @@ def _facts(checked: "SourceCheck") -> list[str]:
     lines = ["", *filter(None, [sample]), f"facts{'':<34}{'rows':>12}{'stated':>12}{'usable':>23}  lost to"]
     for fact in checked.facts:
         lost = ", ".join(f"{rule} {count(n)}" for rule, n in sorted(fact.broken.items(), key=lambda b: -b[1]))
-        midnight = f"; {fact.at_midnight:.0%} at midnight" if fact.at_midnight > 0.5 else ""
+        midnight = f"{fact.at_midnight:.0%} at midnight" if fact.at_midnight > 0.5 else ""
+        remarks = "; ".join(filter(None, [lost, midnight]))
         name, usable = f"{fact.table}.{fact.fact}", count_of(fact.usable, fact.candidates)
-        lines.append(f"  {name:<37}{fact.rows:>12,}{fact.candidates:>12,}{usable:>23}  {lost}{midnight}")
+        lines.append(f"  {name:<37}{fact.rows:>12,}{fact.candidates:>12,}{usable:>23}  {remarks}")
     return lines
 
 

@@ -62,8 +62,9 @@ def _show(task: str, result: "Result", cached: bool) -> None:
             f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in choice.settings.items()
         )
-        loss, worse = choice.log_loss.text(digits=4), choice.difference.text(digits=4)
-        print(f"  {choice.name}: log loss {loss}, above the chosen ones' by {worse}; {recipe}")
+        chosen = choice.settings == result.choices[0].settings
+        worse = "" if chosen else f", above the chosen ones' by {choice.difference.text(digits=4)}"
+        print(f"  {choice.name}: log loss {choice.log_loss.text(digits=4)}{worse}; {recipe}")
 
 
 VERBS = (

@@ -135,6 +135,8 @@ def _outputs_of_call(call: Call) -> str:
         return (
             f"{call.params['source']} from {call.params['path']}, digest {call.params['extract_digest'][:12]}"
         )
+    if call.stage == "synthetic":
+        return f"a synthetic hospital in {call.result['path']}"
     models = [artifact.removeprefix("model:") for artifact in call.produced if artifact.startswith("model:")]
     tables = [f"{output.ref.table}@v{output.ref.version}" for output in call.outputs]
     return ", ".join([*models, *tables]) or "its result"

@@ -246,10 +246,10 @@ def _choices(
 
 def _summary(result: Result) -> str:
     default = next(choice for choice in result.choices if choice.name == "default settings").difference
-    above = "not estimably" if default.value is None else default.text(digits=4)
+    above = "what is not estimable" if default.value is None else default.text(digits=4)
     return (
         f"{result.trials} trials, {result.stopped_early} stopped early; {result.settings['library']} was chosen, and "
-        f"the default settings have a log loss on the tuning split that is {above} above that"
+        f"the log loss of the default settings on the tuning split is higher by {above}"
     )
 
 

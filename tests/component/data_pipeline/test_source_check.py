@@ -1,5 +1,6 @@
 """What a source makes of an extract, said before anything is landed."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,7 @@ def test_the_command_prints_it_and_fails_where_a_table_yields_nothing(
     printed = capsys.readouterr().out
     assert "columns not read: ward" in printed
     assert "files that nothing reads: notes.csv" in printed
+    assert re.search(r"\.birth .* 40  100% at midnight\n", printed)
     assert (
         "ALARM heart_rate: the median is 80 /min in item HR of labs and 180 in item PULSE of labs" in printed
     )

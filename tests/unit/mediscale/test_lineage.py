@@ -5,6 +5,7 @@ import pytest
 from mediscale.core.annotations import ComparedWith, Digest
 from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import Frozen, TableRef
+from mediscale.governance import lineage_text
 from mediscale.storage import calls, lineage
 from mediscale.storage.lineage import Lineage
 
@@ -36,6 +37,8 @@ def test_a_run_goes_from_the_extract_to_both_decisions_and_on_to_the_retrain_dec
     assert len(run.calls) == len(calls.all_calls(leave_run.home))
     assert [call.started_at for call in run.calls] == sorted(call.started_at for call in run.calls)
     assert not run.cached
+    *_, first = lineage_text.of_version(leave_run.home, "synthetic-mortality", 1)
+    assert ": a synthetic hospital in " in first
 
 
 def test_nothing_of_another_run_or_dataset_is_in_it(leave_run) -> None:
