@@ -16,6 +16,8 @@ from typing import Literal
 
 import yaml
 
+from data_pipeline.drugs.mentions import packaged
+
 Evidence = Literal["name", "either", "word", "rare", "unknown"]
 """What a word is evidence of.
 
@@ -45,7 +47,7 @@ ORDINARY = listed_words("ordinary")
 """Lower-case words that are also names: alone they count as words, beside a name or a title as names."""
 EPONYMS = listed_words("eponyms")
 """Lower-case surnames that diseases, signs, scales, operations and instruments are named after."""
-CLINICAL = listed_words("clinical")
+CLINICAL = listed_words("clinical") | packaged().words
 """Lower-case drugs, organisms, devices and terms that a general vocabulary lacks."""
 
 _CLINICAL_FORM = re.compile(

@@ -5,10 +5,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from data_pipeline.clinical_text.text import ClinicalText
 from data_pipeline.drugs import tables
+
+if TYPE_CHECKING:
+    from data_pipeline.clinical_text.text import ClinicalText
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ class DrugNames:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """The words of all names, for the correction of misspelt ones."""
+        """The words of all names."""
         return frozenset(
             word for entries in self._by_first.values() for words, _, _ in entries for word in words
         )
 
-    def find(self, text: ClinicalText) -> list[DrugMention]:
+    def find(self, text: "ClinicalText") -> list[DrugMention]:
         """The drugs of a text in order; of overlapping names the longest."""
         mentions, i = [], 0
         while i < len(text.words):
@@ -200,7 +202,7 @@ class Dose:
     end: int
 
 
-def doses(text: ClinicalText, mentions: list[DrugMention]) -> list[Dose]:
+def doses(text: "ClinicalText", mentions: list[DrugMention]) -> list[Dose]:
     """The amounts of a text, each with the drug of its sentence that it stands nearest to."""
     read = []
     for match in _AMOUNT.finditer(text.plain):
@@ -222,7 +224,7 @@ def _gap(mention: DrugMention, word: int) -> float:
 
 
 def _dose(
-    text: ClinicalText,
+    text: "ClinicalText",
     match: re.Match[str],
     drug: DrugMention,
     near: list[DrugMention],
@@ -253,7 +255,7 @@ def _dose(
 
 
 def _reach(
-    text: ClinicalText,
+    text: "ClinicalText",
     match: re.Match[str],
     drug: DrugMention,
     near: list[DrugMention],

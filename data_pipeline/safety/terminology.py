@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import cache
 
 from data_pipeline.clinical_text import name_lexicon
-from data_pipeline.drugs.mentions import packaged
 from data_pipeline.safety.layer import CheckedText, without_repetition
 from data_pipeline.safety.report import LayerFinding
 
@@ -46,7 +45,7 @@ def checker(allowed: frozenset[str]) -> Callable[[CheckedText], LayerFinding]:
 
 @cache
 def _vocabulary() -> frozenset[str]:
-    return packaged().words | frozenset(name_lexicon.load().ranks) | name_lexicon.CLINICAL
+    return frozenset(name_lexicon.load().ranks) | name_lexicon.CLINICAL
 
 
 def _is_listed(word: str) -> bool:

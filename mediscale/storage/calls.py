@@ -127,19 +127,23 @@ def commit() -> str:
     return next((line.split()[0] for line in lines if line.endswith(f" {branch}")), "")
 
 
+_DATA = frozenset({".csv", ".json", ".npz", ".yaml"})
+"""Suffixes of the files that modules read as part of themselves."""
+
+
 @cache
 def code_digest(module: str) -> str:
     """SHA-256 over the syntax trees of the module's import closure, so that a comment changes nothing.
 
-    YAML files beside these modules count too; sources and tasks lie in folders of their own, and a call's key covers
-    the one of each that its parameters name.
+    The data beside these modules count too, such as tables of drugs and fitted rules; sources and tasks lie in folders
+    of their own, and a call's key covers the one of each that its parameters name.
     """
     files = sorted(_closure(module).items())
     digest = hashlib.sha256()
     for name, path in files:
         digest.update(f"{name}\n{syntax.parse(path).digest}\n".encode())
     for folder in sorted({path.parent for _, path in files}):
-        for path in sorted(folder.glob("*.yaml")):
+        for path in sorted(path for path in folder.iterdir() if path.suffix in _DATA):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 

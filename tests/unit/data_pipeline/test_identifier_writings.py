@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from data_pipeline.drugs.mentions import packaged
 from data_pipeline.notes.deidentification import dates_in_words
 from data_pipeline.notes.deidentification.rule_based import RuleBasedDeidentifier
 
@@ -329,3 +330,16 @@ def test_a_disease_keeps_the_name_that_a_person_has_too(name: str) -> None:
 )
 def test_a_street_without_a_house_is_found_where_somebody_lives(lives: str, name: str, kind: str) -> None:
     assert f"{name} {kind}" not in cleaned(f"She {lives} {name} {kind} near the mill.")
+
+
+@pytest.mark.parametrize(
+    "sentence", ["{} is stopped at a potassium above 5.5.", "Continue {}.", "She takes {} daily."]
+)
+def test_a_drug_is_nobody(sentence: str) -> None:
+    """Each word of the tables of drugs stays, but for those that are names, too."""
+    words = sorted(word.capitalize() for word in packaged().words if word.isalpha() and len(word) > 4)
+    texts = [sentence.format(word) for word in words]
+    notes = DEIDENTIFIER.deidentify(1, texts, [WRITTEN] * len(texts))
+    replaced = {word for word, text, note in zip(words, texts, notes, strict=True) if note.text != text}
+    assert replaced <= {"Allegra", "Bayer", "Johns", "Sonata", "Strong", "Yasmin"}
+    assert len(words) > 1000

@@ -36,6 +36,9 @@ def digest() -> str:
         ("helper.py", "def one():\n    return 1  # a comment\n", False),
         ("unrelated.py", "x = 2\n", False),
         ("rules.yaml", "a: 2\n", True),
+        ("drugs.csv", "amikacin\n", True),
+        ("weights.json", "{}", True),
+        ("notes.md", "for people", False),
     ],
 )
 def test_code_digest_covers_the_import_closure(package: Path, file: str, text: str, changes: bool) -> None:
