@@ -5,6 +5,7 @@ part is the same to the bit, so is what was made of the parts. Nothing is regist
 and rows are read from the lake at the recorded versions.
 """
 
+import importlib
 import logging
 import os
 import shutil
@@ -208,6 +209,7 @@ def _fit(settings: Settings, record: Call, scratch: Path) -> "pa.Table | None":
     """Writes the version anew into ``scratch/model``; returns the margins that the stage leaves beside it, if any."""
     stage = stages.load(record.stage)
     assert stage.fit is not None, "whoever registers a version says how to make it"
+    importlib.import_module("mlflow")  # which sets its own level
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it remarks on what it writes beside the model
     elsewhere = {"home": scratch / "home", "tracking_uri": f"sqlite:///{scratch / 'mlflow.db'}"}
     (scratch / "home").mkdir()
