@@ -1,5 +1,6 @@
 """Pattern beginnings: what a match of a regular expression can begin with, derived from the expression itself."""
 
+import re
 from collections.abc import Iterable
 from itertools import accumulate
 from re import _parser  # type: ignore[attr-defined]
@@ -49,6 +50,15 @@ def beginnings(expression: str, flags: int = 0) -> frozenset[Beginning]:
     return frozenset(one for one in found if whatever.isdisjoint(accumulate(one.letters[:-1])))
 
 
+def without_case(letters: str) -> str:
+    """The same for all letters that ``re.IGNORECASE`` takes for one, the Turkish ``İ`` and ``ı`` among them.
+
+    >>> without_case("Wİfe"), without_case("ſıſter")
+    ('wife', 'sister')
+    """
+    return letters.casefold().replace("i\u0307", "i").replace("ı", "i")
+
+
 def _of_sequence(items: Iterable[tuple[Any, Any]]) -> set[_Head]:
     heads = {_NOTHING}
     for operation, argument in items:
@@ -76,7 +86,10 @@ def _of_item(operation: str, argument: Any) -> set[_Head]:
         case "BRANCH":
             return {head for alternative in argument[1] for head in _of_sequence(alternative)}
         case "SUBPATTERN":
-            return _of_sequence(argument[-1])
+            _, added_flags, _, inside = argument
+            heads = _of_sequence(inside)
+            any_case = added_flags & re.IGNORECASE
+            return {_ANYTHING if any_case and CAPITAL in head.letters else head for head in heads}
         case "ATOMIC_GROUP":
             return _of_sequence(argument)
         case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
@@ -117,5 +130,5 @@ def _of_class(members: Iterable[tuple[Any, Any]]) -> set[_Head]:
 def _of_character(code: int) -> _Head:
     character = chr(code)
     if character.isalpha():
-        return _Head(character.casefold(), "next")
+        return _Head(without_case(character), "next")
     return _Head(NUMBER if character.isdigit() else character, "no letter")

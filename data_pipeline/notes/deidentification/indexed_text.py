@@ -9,7 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 
-from data_pipeline.notes.deidentification.beginnings import CAPITAL, NUMBER, Beginning, beginnings
+from data_pipeline.notes.deidentification.beginnings import (
+    CAPITAL,
+    NUMBER,
+    Beginning,
+    beginnings,
+    without_case,
+)
 
 _SIGNS = "&(+-"
 _TOKEN = re.compile(rf"([^\W\d_]+)|\d+|[{re.escape(_SIGNS)}]")
@@ -71,7 +77,7 @@ class IndexedText:
 @lru_cache(maxsize=100_000)
 def _led_by_word(word: str) -> list[int]:
     """The groups of patterns that may begin with a word."""
-    letters = word.casefold()
+    letters = without_case(word)
     possible = [Beginning(letters, is_word=True)]
     possible += [Beginning(letters[:length], is_word=False) for length in range(1, len(letters) + 1)]
     possible += [Beginning(CAPITAL, is_word=False)] * word[0].isupper()

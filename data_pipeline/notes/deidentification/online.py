@@ -54,7 +54,7 @@ _NETWORK = re.compile(
     rf"|(?<![\w:.])(?:(?:{_FOUR}:){{7}}{_FOUR}|(?:{_FOUR}:){{1,6}}(?::{_FOUR}){{1,6}})(?![\w:])"
 )
 """The address of a network card, as pumps and monitors print it, and addresses of IPv6."""
-_SIGN_OF_A_NETWORK = re.compile(rf"[:-](?:{_TWO}[:-]{_TWO}[:-]|(?<=:):)")
+_SIGN_OF_A_NETWORK = re.compile(rf"[:-](?:{_FOUR}[:-]{_FOUR}[:-]|(?<=:):)")
 _FOLDER = re.compile(
     r"(?:\\\\[\w.$-]+\\|\b[A-Za-z]:\\|(?<![\w/])/(?:home|Users|mnt|media|var|tmp)/)[^\s<>\"]+"
 )

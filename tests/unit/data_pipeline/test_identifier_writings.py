@@ -67,6 +67,7 @@ def test_a_number_with_a_trunk_prefix_is_found_and_a_date_or_hours_are_not(
         ("it is six one seven five five five zero", [("phone", "six one seven five five five zero")]),
         ("IP 192.168.14.77, card 00:1B:44:11:3A:B7", [("url", "192.168.14.77"), ("url", "00:1B:44:11:3A:B7")]),
         ("host 2001:db8::8a2e:370:7334", [("url", "2001:db8::8a2e:370:7334")]),
+        ("at 2001:0db8:85a3:08d3:1319:8a2e:0370:7334", [("url", "2001:0db8:85a3:08d3:1319:8a2e:0370:7334")]),
         (r"scan in \\fileserv\quill\1.pdf", [("url", r"\\fileserv\quill\1.pdf")]),
         ("scan in /home/tquill/scan.dcm", [("url", "/home/tquill/scan.dcm")]),
         ("Instagram: tessaquill, twitter @quill_t", [("url", "tessaquill"), ("url", "quill_t")]),

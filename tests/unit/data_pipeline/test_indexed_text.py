@@ -23,9 +23,13 @@ PIECES = (
     *("Clostridioides", "difficile", "MD", "denies", "is", "tearful", "and", "family", "'s", "wife", "named"),
     *("94", "yo", "x_Lind", "7Lind", "2019", "3/14", "03", "555", "0123", "-", "(", ")", "+", "#", ":", "@", "&"),
     *("March", "Street", "FL", "12", "two thousand", "12月3日", "1ª", "²"),
-    *(" ", " ", " ", " ", " ", ", ", "/", ". ", "\n", "’", "é", "ſ"),
+    *(" ", " ", " ", " ", " ", ", ", "/", ". ", "\n", "’", "é", "ſ", "ı", "İ", "K"),
 )  # fmt: skip
-WORDS = st.sampled_from(FIRST).flatmap(lambda word: st.sampled_from([word, word.title(), word.upper()]))
+WORDS = st.sampled_from(FIRST).flatmap(
+    lambda word: st.sampled_from(
+        [word, word.title(), word.upper(), word.replace("i", "ı"), word.replace("i", "İ")]
+    )
+)
 
 
 def spans(pattern: IndexedPattern, text: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -53,7 +57,7 @@ def test_what_an_expression_describes_is_found_in_it(data: st.DataObject) -> Non
     assert indexed == everywhere
 
 
-@pytest.mark.parametrize("expression", [r"\w+ said", r"(?:wife)?.", r"[^a]", r"#\d+"])
+@pytest.mark.parametrize("expression", [r"\w+ said", r"(?:wife)?.", r"[^a]", r"#\d+", r"(?i:[A-Z]+)"])
 def test_a_pattern_that_can_begin_anywhere_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match="can begin with"):
         IndexedPattern(expression)
