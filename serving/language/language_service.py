@@ -290,11 +290,11 @@ class LanguageService:
         self._pool.close()
 
     async def _after_what_helps(self, error: MediscaleError, question: str) -> MediscaleError:
-        """Why nothing answers, after what an emergency needs."""
+        """Why nothing answers, after what an emergency needs: by its beginning where a long question can't be read."""
         try:
             report = await self._large_texts.read(safety.check_request, question, _CHECKED_HERE)
         except BusyError:  # of the texts, not of the answers
-            return error
+            report = safety.check_request(question[:_CHECKED_HERE])
         return type(error)(f"{report.first} {error}".lstrip())
 
     def _count(self, answering: Answering) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -224,10 +225,11 @@ def test_each_answer_has_a_deadline_and_a_refusal_in_an_emergency_says_what_help
     asked = time.monotonic()
     assert served.post("/generate", json={"question": "What does the heart do?"}).status_code == 200
     assert asked < engines[1].samplings[-1].deadline - language_service.ANSWER_SECONDS < time.monotonic()
-    monkeypatch.setattr(served.app.state.service.language._pool, "_most", 0)  # type: ignore[attr-defined]
-    for stream in (False, True):
-        refusal = served.post(
-            "/generate", json={"question": "I have crushing chest pain. What is angina?", "stream": stream}
-        )
+    service = served.app.state.service  # type: ignore[attr-defined]
+    monkeypatch.setattr(service.language._pool, "_most", 0)
+    monkeypatch.setattr(service._large_texts._pool, "_most", 0)
+    question = "I have crushing chest pain. What is angina?"
+    for stream, asked_for in product((False, True), (question, question + " Please." * 100)):
+        refusal = served.post("/generate", json={"question": asked_for, "stream": stream})
         assert refusal.status_code == 503
         assert "emergency" in refusal.text.lower().partition("are being worked on")[0]
