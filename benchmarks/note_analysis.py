@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline.notes.analysis import NoteAnalysis, analyze
-from data_pipeline.notes.analysis.fields import Finding
+from data_pipeline.notes.analysis.fields import ClinicalFinding
 
 LABELS = Path("tests/blind/note_fields.yaml")
 SECOND = Path("tests/blind/note_fields_second.yaml")
@@ -156,7 +156,7 @@ def figures(counts: np.ndarray) -> tuple[str, ...]:
     return str(labels), str(found), *shares, f"{low:.2f} to {high:.2f}"
 
 
-def _names(note: str, findings: Iterable[Finding], status: str) -> list[str]:
+def _names(note: str, findings: Iterable[ClinicalFinding], status: str) -> list[str]:
     return [f"{f.name}|{note[f.start : f.end]}" for f in findings if f.status == status]
 
 

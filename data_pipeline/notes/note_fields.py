@@ -11,7 +11,14 @@ import pyarrow as pa
 
 from data_pipeline.clinical_text import languages
 from data_pipeline.notes import analysis, notes_files
-from data_pipeline.notes.analysis.fields import Evidence, Factor, Finding, Medication, NoteAnalysis, Statement
+from data_pipeline.notes.analysis.fields import (
+    ClinicalFinding,
+    Evidence,
+    Medication,
+    NoteAnalysis,
+    RiskFactor,
+    Statement,
+)
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
@@ -96,7 +103,7 @@ def rows_of(text: str, analyzed: NoteAnalysis) -> Iterator[dict[str, Any]]:
 
 def _row(field: str, text: str, evidence: Evidence) -> dict[str, Any]:
     use = {name: getattr(evidence, name) for name in _USE if getattr(evidence, name, "") != ""}
-    name = evidence.name if isinstance(evidence, Finding | Medication | Factor) else None
+    name = evidence.name if isinstance(evidence, ClinicalFinding | Medication | RiskFactor) else None
     words = evidence.text if isinstance(evidence, Statement) else text[evidence.start : evidence.end]
     return {"field": field, "name": name, "text": words, "start": evidence.start, "end": evidence.end, **use}
 

@@ -20,7 +20,7 @@ class Evidence(Frozen):
     end: int
 
 
-class Finding(Evidence):
+class ClinicalFinding(Evidence):
     """A symptom or a condition, by the name that is usual for it."""
 
     name: str
@@ -59,7 +59,7 @@ class Statement(Evidence):
     text: str
 
 
-class Factor(Evidence):
+class RiskFactor(Evidence):
     """A factor that raises the urgency or the risk stratum."""
 
     name: str
@@ -69,18 +69,18 @@ class RiskStratum(Frozen):
     """A coarse stratum by counted factors; it is no predicted probability."""
 
     level: Literal["low", "moderate", "high"]
-    factors: tuple[Factor, ...]
+    factors: tuple[RiskFactor, ...]
 
 
 class NoteAnalysis(Frozen):
     """The fields of one note."""
 
     summary: tuple[Statement, ...]
-    symptoms: tuple[Finding, ...]
-    conditions: tuple[Finding, ...]
+    symptoms: tuple[ClinicalFinding, ...]
+    conditions: tuple[ClinicalFinding, ...]
     medications: tuple[Medication, ...]
     vitals: tuple[Vital, ...]
     recommendations: tuple[Statement, ...]
     urgency: Urgency
-    urgency_factors: tuple[Factor, ...]
+    urgency_factors: tuple[RiskFactor, ...]
     risk: RiskStratum

@@ -12,7 +12,7 @@ from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.text import END, ClinicalText
 from data_pipeline.drugs.mentions import packaged
-from data_pipeline.notes.analysis.fields import Finding, Status
+from data_pipeline.notes.analysis.fields import ClinicalFinding, Status
 from data_pipeline.notes.analysis.medications import is_given
 from data_pipeline.notes.analysis.sections import Sections
 
@@ -43,13 +43,15 @@ class _Mention(NamedTuple):
     last: int
 
 
-def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list[Finding], list[Finding]]:
+def find(
+    text: ClinicalText, context: Context, sections: Sections
+) -> tuple[list[ClinicalFinding], list[ClinicalFinding]]:
     """Symptoms and conditions; of several mentions of one the first of the patient's own, or else the first.
 
     A symptom of the past medical history is a condition. What no relative has is not what the patient denies.
     """
-    symptoms: dict[tuple[str, bool], Finding] = {}
-    conditions: dict[tuple[str, bool], Finding] = {}
+    symptoms: dict[tuple[str, bool], ClinicalFinding] = {}
+    conditions: dict[tuple[str, bool], ClinicalFinding] = {}
     tellers = [i for i, word in enumerate(text.words) if word in _words("tells")]
     for mention in _mentions(text):
         kind = sections.kind(text.starts[mention.first])
@@ -68,7 +70,7 @@ def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list
             continue
         if _is_only_possible(text, mention, status):
             continue
-        finding = Finding(
+        finding = ClinicalFinding(
             name=mention.name,
             status=status,
             is_history=context.is_past(mention.first) or kind == "past",
@@ -83,7 +85,7 @@ def find(text: ClinicalText, context: Context, sections: Sections) -> tuple[list
     return _without_general_names(list(symptoms.values())), list(conditions.values())
 
 
-def _without_general_names(symptoms: list[Finding]) -> list[Finding]:
+def _without_general_names(symptoms: list[ClinicalFinding]) -> list[ClinicalFinding]:
     """The symptoms without a bare "pain" where another one says where it is: the note goes on about that."""
     parts = {name for one in symptoms if one.status == "present" for name in one.name.split()[1:]}
     general = parts & _words("aches")

@@ -10,7 +10,7 @@ from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.phrases import Phrases
 from data_pipeline.clinical_text.text import ClinicalText
 from data_pipeline.drugs.mentions import packaged
-from data_pipeline.notes.analysis.fields import Finding, Statement
+from data_pipeline.notes.analysis.fields import ClinicalFinding, Statement
 from data_pipeline.notes.analysis.sections import Sections
 
 _MOST = 3
@@ -107,7 +107,7 @@ def _clauses(text: ClinicalText, first: int, last: int) -> list[tuple[int, int]]
     return list(zip(begins, [*ends, last], strict=True))
 
 
-def summary(text: ClinicalText, sections: Sections, findings: list[Finding]) -> list[Statement]:
+def summary(text: ClinicalText, sections: Sections, findings: list[ClinicalFinding]) -> list[Statement]:
     """Up to three sentences that name most of the findings; those of complaint and assessment count twice."""
     ranked = []
     present = sorted(finding.start for finding in findings if finding.status == "present")

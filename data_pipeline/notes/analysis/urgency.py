@@ -9,7 +9,14 @@ from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.context import Context
 from data_pipeline.clinical_text.phrases import Phrases
 from data_pipeline.clinical_text.text import ClinicalText
-from data_pipeline.notes.analysis.fields import Factor, Finding, Medication, RiskStratum, Urgency, Vital
+from data_pipeline.notes.analysis.fields import (
+    ClinicalFinding,
+    Medication,
+    RiskFactor,
+    RiskStratum,
+    Urgency,
+    Vital,
+)
 from data_pipeline.notes.analysis.sections import Sections
 
 _GRAVE = frozenset(
@@ -39,9 +46,9 @@ _HIGH = 4
 
 def urgency(
     text: ClinicalText, context: Context, sections: Sections, vitals: list[Vital]
-) -> tuple[Urgency, list[Factor]]:
+) -> tuple[Urgency, list[RiskFactor]]:
     """The urgency, how soon somebody must act, by words of now and by vital signs."""
-    factors: dict[str, list[Factor]] = {"emergency": [], "urgent": []}
+    factors: dict[str, list[RiskFactor]] = {"emergency": [], "urgent": []}
     for match in _words().find(text):
         section = sections.kind(text.starts[match.first])
         is_now = not context.is_past(match.first) and section not in (
@@ -54,7 +61,7 @@ def urgency(
         if is_now and not context.is_negated(match.first, match.last):
             start, end = text.span(match.first, match.last)
             factors[match.label].append(
-                Factor(name=" ".join(text.words[match.first : match.last]), start=start, end=end)
+                RiskFactor(name=" ".join(text.words[match.first : match.last]), start=start, end=end)
             )
     if _EXERCISE.isdisjoint(text.vocabulary):
         factors["emergency"] += dangerous(vitals)
@@ -69,7 +76,7 @@ def urgency(
     return "routine", []
 
 
-def dangerous(vitals: list[Vital]) -> list[Factor]:
+def dangerous(vitals: list[Vital]) -> list[RiskFactor]:
     """Vital signs that are so far off that each alone is an emergency; the limits are a judgement of ours."""
     return [
         _factor(vital)
@@ -94,7 +101,7 @@ _LIMITS = {
 }
 
 
-def news2(vitals: list[Vital]) -> tuple[int, list[Factor]]:
+def news2(vitals: list[Vital]) -> tuple[int, list[RiskFactor]]:
     """National Early Warning Score 2 (Royal College of Physicians 2017) of the worst value of each sign that is
     written, and the signs that have points; consciousness and oxygen given are not counted."""
     worst: dict[str, Vital] = {}
@@ -140,8 +147,8 @@ _HOTTEST = 60.0
 """Degrees Celsius that no body has."""
 
 
-def _factor(vital: Vital) -> Factor:
-    return Factor(name=f"{vital.kind} {vital.value}", start=vital.start, end=vital.end)
+def _factor(vital: Vital) -> RiskFactor:
+    return RiskFactor(name=f"{vital.kind} {vital.value}", start=vital.start, end=vital.end)
 
 
 def _number(value: str) -> float:
@@ -149,18 +156,21 @@ def _number(value: str) -> float:
 
 
 def risk(
-    text: ClinicalText, conditions: list[Finding], medications: list[Medication], acute: list[Factor]
+    text: ClinicalText,
+    conditions: list[ClinicalFinding],
+    medications: list[Medication],
+    acute: list[RiskFactor],
 ) -> RiskStratum:
     """The risk stratum, by the number of factors: grave conditions, age, many drugs, signs of an emergency."""
     factors = [
-        Factor(name=finding.name, start=finding.start, end=finding.end)
+        RiskFactor(name=finding.name, start=finding.start, end=finding.end)
         for finding in conditions
         if finding.status == "present" and finding.name in _GRAVE
     ]
     factors += acute[:2]
     if len(medications) >= _MANY_DRUGS:
         factors.append(
-            Factor(name=f"{len(medications)} drugs", start=medications[0].start, end=medications[-1].end)
+            RiskFactor(name=f"{len(medications)} drugs", start=medications[0].start, end=medications[-1].end)
         )
     age = _age(text)
     factors += [age] if age else []
@@ -173,7 +183,7 @@ def risk(
 _OLD = 75
 
 
-def _age(text: ClinicalText) -> Factor | None:
+def _age(text: ClinicalText) -> RiskFactor | None:
     """A factor of age, where the note says that the patient is old."""
     for i in range(len(text.words) - 2):
         if (
@@ -183,14 +193,14 @@ def _age(text: ClinicalText) -> Factor | None:
         ):
             start, end = text.span(i, i + 3)
             return (
-                Factor(name=f"age of {_OLD} or more", start=start, end=end)
+                RiskFactor(name=f"age of {_OLD} or more", start=start, end=end)
                 if int(text.words[i]) >= _OLD
                 else None
             )
     return None
 
 
-def _once(factors: list[Factor]) -> list[Factor]:
+def _once(factors: list[RiskFactor]) -> list[RiskFactor]:
     return list({factor.name: factor for factor in reversed(factors)}.values())[::-1]
 
 
