@@ -120,10 +120,10 @@ def erase(settings: Settings, dataset: str, number: str, reason: str, actor: str
 
 
 _REQUEST = re.compile(
-    r"(?<!\w)(?i:dsr|dsar|sar|gdpr|dpo|request|ticket|case|letter|file|reference|ref)\b\.?[ ]?(?i:no\b\.?|number)?"
+    r"(?<!\w)(?i:dsr|dsar|sar|gdpr|dpo|request|ticket|letter|reference|ref)\b\.?[ ]?(?i:no\b\.?|number)?"
     r"[ :/#-]{0,2}(?:[A-Z]{1,5}[/-])?(?:20\d\d[/-])?\d{1,6}(?![\w/@-]|\.\d)"
 )
-"""The number of the request, such as ``DSR/2026/00412``, which names nobody."""
+"""The number of the request, such as ``DSR/2026/00412``, which names nobody; a case or a file may be a patient's."""
 
 
 def check_reason(number: str, reason: str) -> None:

@@ -60,7 +60,7 @@ _NUMBER_AND_PLACE = (
 _OF = r"(?:(?:de|du|des|della|del|di|da|dos|do|la|le|les|los|las|el|l['’]|d['’])[ \t]*){0,3}"
 _KINDS = (
     r"straße|strasse|str\.|gasse|platz|allee|weg|(?<![aeiouwbB])(?<!\wp)(?<!St)ring|damm|straat|laan|gatan|vägen|gade"
-    r"|vej|utca"
+    r"|vej|utca|ring(?=[ \t]+\d{1,4}[ \t]?[a-z]?,[ \t]+(?:[A-Z]{1,2}-)?\d{4,5}[ \t]+[A-ZÄÖÜ])"
 )
 _KINDS_FIRST = r"Calle|C/|Avenida|Avda\.?|Paseo|Plaza|Via|Viale|Piazza|Corso|Rua|Travessa|Ulica"
 _KINDS_AFTER_NUMBER = r"rue|avenue|av\.|boulevard|bd|place|chemin|impasse|quai|allée|cours"

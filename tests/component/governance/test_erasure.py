@@ -204,7 +204,13 @@ def test_an_erasure_that_was_killed_goes_on(hospital, monkeypatch, after: int) -
 
 @pytest.mark.parametrize(
     "reason",
-    [f"Patient {PATIENT} asked", "SSN 078-05-1120", "file 078-05-1120", "write to a.b@clinic.example"],
+    [
+        f"Patient {PATIENT} asked",
+        "SSN 078-05-1120",
+        "file 078-05-1120",
+        "case no. 441276 of the other clinic",
+        "write to a.b@clinic.example",
+    ],
 )
 def test_a_reason_that_would_keep_an_identifier_for_ever_is_refused(hospital, capsys, reason: str) -> None:
     before = lake.latest(hospital.settings, DATASET, "subjects")

@@ -79,6 +79,7 @@ def test_a_number_with_a_trunk_prefix_is_found_and_a_date_or_hours_are_not(
         ("lives on Elm Street near the mill", [("address", "Elm Street")]),
         ("at the corner of Maple and 5th", [("address", "Maple and 5th")]),
         ("address: Hauptstraße 12, 10115 Berlin", [("address", "Hauptstraße 12, 10115 Berlin")]),
+        ("address: Hansaring 12, 50670 Köln", [("address", "Hansaring 12, 50670 Köln")]),
         ("moved to Calle Mayor 5, 28013 Madrid", [("address", "Calle Mayor 5, 28013 Madrid")]),
         ("from 12 rue de la Paix, 75002 Paris", [("address", "12 rue de la Paix, 75002 Paris")]),
         ("sent to NW1 6XE and K1A 0B1", [("address", "NW1 6XE"), ("address", "K1A 0B1")]),
