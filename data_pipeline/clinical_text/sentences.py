@@ -8,6 +8,9 @@ _ABBREVIATIONS = frozenset({
     "approx", "al", "cf", "dr", "e.g", "ed", "eds", "eg", "et", "etc", "fig", "i.e", "ie", "incl", "max",
     "min", "mr", "mrs", "ms", "no", "nr", "p", "pp", "prof", "resp", "st", "vs",
 })  # fmt: skip
+_LONGEST = 40
+"""Characters before a full stop that may be an abbreviation with its brackets."""
+_NEXT = re.compile(r"\s*(\S?)")
 _END = re.compile(
     r"[.!?]+[\"'”’)\]]*(?=\s)|\n\s*\n|^#{1,6}[ \t][^\n]*|\n(?=\s*(?:#|[-*•]\s|\d+[.)]\s))"
     r"|\n(?=[^\n|]*\|)|(?<=\|)[ \t]*\n"
@@ -46,10 +49,10 @@ def _sentences(text: str) -> Iterator[Span]:
 
 
 def _ends(text: str, start: int, match: re.Match[str]) -> bool:
-    following = text[match.end() :].lstrip()[:1]
+    following = _NEXT.match(text, match.end())[1]  # type: ignore[index]
     if match[0] != ".":
         return not following.islower()
-    words = text[start : match.start()].split()
+    words = text[max(start, match.start() - _LONGEST) : match.start()].split()
     last = words[-1].lower().strip("([\"'“‘") if words else ""
     initial = len(last) == 1 and last.isalpha()
     return not (following.islower() or last in _ABBREVIATIONS or initial)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _STATED = re.compile(
-    r"(?:^|[.,;|(]\s)\W*(?P<what>(?:(?:last )?(?:date|published|updated|reviewed|revised|issued|approved)(?: on| in)?"
+    r"(?:^|[.,;|(]\s)\W{0,40}"  # more would take the square of a long line of signs
+    r"(?P<what>(?:(?:last )?(?:date|published|updated|reviewed|revised|issued|approved)(?: on| in)?"
     r"|(?:valid|effective|in force)(?: from| since)?)\W{1,4}"
     r"(?:(?P<iso>\d{4}(?:-\d\d(?:-\d\d)?)?)|(?:(?P<day>\d{1,2})(?:st|nd|rd|th)?\.?\s)?"
     rf"(?P<month>{'|'.join(_MONTHS)})[a-z]{{0,6}}\.?\s(?:(?P<day_behind>\d{{1,2}}),\s)?(?P<year>\d{{4}})))\b",

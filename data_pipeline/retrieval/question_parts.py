@@ -10,7 +10,7 @@ _FEWEST_WORDS = 2
 """Words of content of a later part: "at what age" alone asks nothing."""
 _BEFORE = r"(?:(?:above|after|at|below|by|during|for|from|in|of|on|to|under|until|within|with)\s+)?"
 _ASKS = rf"{_BEFORE}(?:wh(?:at|en|ere|ich|om?|ose|y)|how)\b"
-_BETWEEN = re.compile(rf"\?\s+(?=\S)|,?\s+and\s+(?={_ASKS})", re.IGNORECASE)
+_BETWEEN = re.compile(rf"\?\s+(?=\S)|(?:,|(?<=\S))\s+and\s+(?={_ASKS})", re.IGNORECASE)
 _QUESTION_WORD = re.compile(_ASKS, re.IGNORECASE)
 _PRONOUN = re.compile(r"\b(?:its|their|it|they|them)\b", re.IGNORECASE)
 _ASKED_OF = frozenset({

@@ -19,6 +19,8 @@ from data_pipeline.notes.deidentification.beginnings import (
 
 _SIGNS = "&(+-"
 _TOKEN = re.compile(rf"([^\W\d_]+)|\d+|[{re.escape(_SIGNS)}]")
+_LONGEST = 32
+"""Letters of a beginning; of a longer word no more are looked at, for a note may be one word of a million letters."""
 _groups: dict[frozenset[Beginning], int] = {}
 """The beginnings of every indexed pattern, and the number of the group of patterns that have the same."""
 _led: dict[Beginning, list[int]] = defaultdict(list)
@@ -36,6 +38,7 @@ class IndexedPattern:
         found = beginnings(expression)
         if signs := {one.letters for one in found if not one.letters.isalnum()}.difference(_SIGNS):
             raise ValueError(f"Matches of {expression[:40]!r} can begin with {signs}, which is not indexed.")
+        assert all(len(one.letters) <= _LONGEST for one in found)
         if found not in _groups:
             _groups[found] = len(_groups)
             for beginning in found:
@@ -54,7 +57,7 @@ class IndexedText:
         for token in _TOKEN.finditer(text):
             characters = token.group()
             if token.lastindex:
-                groups = _led_by_word(characters)
+                groups = _led_by_word(characters[: _LONGEST + 1])
             elif characters in _SIGNS:
                 groups = _led.get(Beginning(characters, is_word=False), [])
             else:
@@ -76,7 +79,7 @@ class IndexedText:
 
 @lru_cache(maxsize=100_000)
 def _led_by_word(word: str) -> list[int]:
-    """The groups of patterns that may begin with a word."""
+    """The groups of patterns that may begin with a word, of which a letter more than ``_LONGEST`` is enough."""
     letters = without_case(word)
     possible = [Beginning(letters, is_word=True)]
     possible += [Beginning(letters[:length], is_word=False) for length in range(1, len(letters) + 1)]

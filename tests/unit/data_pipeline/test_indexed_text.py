@@ -1,5 +1,6 @@
 """A pattern is tried only where it can begin, and what is found is what a search at every character finds."""
 
+import tracemalloc
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -61,3 +62,14 @@ def test_what_an_expression_describes_is_found_in_it(data: st.DataObject) -> Non
 def test_a_pattern_that_can_begin_anywhere_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match="can begin with"):
         IndexedPattern(expression)
+
+
+def test_of_a_word_without_end_only_the_beginning_is_looked_at() -> None:
+    """A note may be one word of a megabyte, of which every beginning together would fill the memory."""
+    tracemalloc.start()
+    try:
+        IndexedText("x" * 20_000)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10**6
