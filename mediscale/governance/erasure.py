@@ -6,8 +6,8 @@ when the work is done, and a keyed digest in the folder of trust by which ingest
 reproducible. The hospital's own extract is not touched.
 
 The order makes it safe to be killed: first a journal with all that identifies the patient's rows, then the entry of the
-history (without which nothing is removed), then the exclusion, then the rows, and at last the journal goes. The same
-command goes on from any of these.
+history (without which nothing is removed), then the exclusion, then the rows, then an entry that attests what the
+tables hold since, and at last the journal goes. The same command goes on from any of these.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import BRONZE, PREDICTIONS, QUARANTINE
 from mediscale.governance import patient as patients
-from mediscale.governance import provenance
+from mediscale.governance import provenance, recorded_rows
 from mediscale.governance.patient import CITED_DATASET, PLACE, SUBJECT, Holdings, Patient, Visits
 from mediscale.pipeline import call
 from mediscale.storage import (
@@ -77,6 +77,8 @@ class Journal(Frozen):
     """Of each table of quarantine, and each file of it, where the patient's rows stood in the extract."""
     trained: tuple[str, ...]
     judged: tuple[str, ...]
+    sound: tuple[str, ...] = ()
+    """The tables that had the rows that were recorded, when it began (``recorded_rows.sound_tables``)."""
     salt: str
     """Key of the pseudonym in the history; it is nowhere else."""
     reason: str
@@ -115,6 +117,7 @@ def erase(settings: Settings, dataset: str, number: str, reason: str, actor: str
         _record(settings, journal, path, actor, at)
         exclusions.exclude(settings, dataset, journal.number)
         erased = _remove(settings, journal)
+        _attest(settings, journal, path, actor, at)
         path.unlink()
     return erased
 
@@ -194,6 +197,7 @@ def _unfinished(settings: Settings, dataset: str, number: str) -> tuple[Path, Jo
 
 def _begin(settings: Settings, dataset: str, number: str, reason: str) -> tuple[Path, Journal]:
     journal = _journal(settings, _find(settings, dataset, number), reason)
+    journal = journal.model_copy(update={"sound": recorded_rows.sound_tables(settings, dataset)})
     path = _folder(settings) / f"{secrets.token_hex(16)}.json"
     durable_files.replace(path, journal.model_dump_json())
     return path, journal
@@ -357,6 +361,13 @@ def _record(settings: Settings, journal: Journal, path: Path, actor: str, at: da
         if not exclusions.lists(settings, journal.dataset, journal.number):
             path.unlink()
         raise
+
+
+def _attest(settings: Settings, journal: Journal, path: Path, actor: str, at: datetime) -> None:
+    """Signs what is left of the tables that were sound, so that they can be verified again."""
+    if journal.sound:
+        body = recorded_rows.attest(settings, journal.dataset, journal.sound)
+        history.append(settings, journal.dataset, Draft(body, actor, at, f"{path.stem}-rows"))
 
 
 def of_version(settings: Settings, dataset: str, version: str) -> Entry | None:

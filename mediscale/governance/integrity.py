@@ -70,17 +70,17 @@ class RowsReport(Frozen):
 
     tables: int
     incomparable: int
-    """Written before a patient was erased, or with another locked environment."""
+    """Written before an erasure that attested nothing of them, or with another locked environment."""
     findings: tuple[str, ...]
 
     def __str__(self) -> str:
         others = (
-            "; the others were written before a patient was erased, or in another locked environment, and can't be "
-            "compared"
+            "; the others were written before an erasure that signed nothing of them, or in another locked "
+            "environment, and can't be compared"
         )
         return (
             f"of {self.tables} tables that they were made and judged from, {self.tables - self.incomparable} have the "
-            f"rows that were recorded when they were written{others if self.incomparable else ''}"
+            f"rows that were recorded when they were written, or an erasure left{others if self.incomparable else ''}"
         )
 
 
@@ -135,7 +135,7 @@ def verify_rows(settings: Settings, dataset: str) -> RowsReport:
     Raises:
         StorageError: the history can't be believed; ``verify`` says why.
     """
-    writers = _writers(settings, registry.history(settings, dataset))
+    writers = recorded_rows.writers(settings, dataset)
     written = {(output.ref.table_id, output.ref.version) for call in writers for output in call.outputs}
     compared = list(recorded_rows.comparable_tables(settings, dataset, writers))
     return RowsReport(
@@ -143,19 +143,6 @@ def verify_rows(settings: Settings, dataset: str) -> RowsReport:
         incomparable=len(written) - len(compared),
         findings=tuple(_changed_rows(settings, compared)),
     )
-
-
-def _writers(settings: Settings, moves: Sequence[Move]) -> list[Call]:
-    """The calls behind the versions of moves: those whose records were signed, or, of an older release's moves, those
-    that the records name."""
-    lineage = Lineage(settings)
-    lists = [record_list.read(settings, digest) for digest in {move.records_digest for move in moves} - {""}]
-    found = (calls.find(settings, *name.split("/")) for name in set().union(*lists))
-    signed = [call for call in found if call is not None]
-    unsigned = (
-        record_list.calls_behind(lineage, move.evidence_digest) for move in moves if not move.records_digest
-    )
-    return [*chain.from_iterable(unsigned), *signed]  # of two that name one table the signed one counts
 
 
 def _changed_rows(settings: Settings, written: Sequence[tuple[Call, Output]]) -> Iterator[str]:

@@ -135,6 +135,18 @@ class Erasure(Body):
         return f"a patient was erased, on whom {len(self.trained)} versions were trained: {self.reason}"
 
 
+class RowAttestation(Body):
+    """What tables hold since an erasure took a patient's rows out of them; before it they held what was recorded."""
+
+    kind = "row_attestation"
+    tables: int
+    digest: str
+    """SHA-256 of the list of their row counts and digests (``record_list``)."""
+
+    def __str__(self) -> str:
+        return f"after an erasure {self.tables} tables were read again, which had the rows that were recorded"
+
+
 class Export(Body):
     """Records left the platform."""
 
@@ -164,7 +176,17 @@ class FeedbackReview(Body):
 
 KINDS: Mapping[str, type[Body]] = {
     body.kind: body
-    for body in (AliasMove, Traffic, Proposal, Approval, ApprovalRule, Erasure, Export, FeedbackReview)
+    for body in (
+        AliasMove,
+        Traffic,
+        Proposal,
+        Approval,
+        ApprovalRule,
+        Erasure,
+        RowAttestation,
+        Export,
+        FeedbackReview,
+    )
 }
 
 

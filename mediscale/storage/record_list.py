@@ -1,4 +1,5 @@
-"""Record list: the records of the calls that a version was made and judged from, each with its SHA-256.
+"""Record list: the records of the calls that a version was made and judged from, each with its SHA-256; and the tables
+that an erasure left, each with the digest of its rows.
 
 An alias' move carries the SHA-256 of the list, so that the move's signature covers all of these records: who changes
 rows together with the record that holds their digest changes what was signed. The list lies in the lake under its own
@@ -23,14 +24,19 @@ _EXTRACT = "synthetic"
 def write(settings: Settings, evidence_digest: str) -> str:
     """Writes the list of the records behind a version's evidence, and returns its SHA-256."""
     names = sorted(map(_name, calls_behind(Lineage(settings), evidence_digest)))
-    listed = json.dumps({name: _digest(settings, name) for name in names}, indent=1).encode()
-    digest = hashlib.sha256(listed).hexdigest()
-    lake.write_whole(_place(settings, digest), listed)
+    return keep(settings, {name: _digest(settings, name) for name in names})
+
+
+def keep(settings: Settings, listed: Mapping[str, str]) -> str:
+    """Writes a list to the lake, under its SHA-256, which it returns for an entry of the history to sign."""
+    content = json.dumps(listed, indent=1).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    lake.write_whole(_place(settings, digest), content)
     return digest
 
 
 def read(settings: Settings, digest: str) -> Mapping[str, str]:
-    """SHA-256 of each record, by STAGE/KEY.
+    """A list that was kept: of records the SHA-256 of each, by STAGE/KEY.
 
     Raises:
         StorageError: the list is gone, or not the one that was signed.
@@ -43,7 +49,7 @@ def read(settings: Settings, digest: str) -> Mapping[str, str]:
         content = b""
     if hashlib.sha256(content).hexdigest() != digest:
         raise StorageError(
-            f"the list of its records, {_FOLDER}/{digest}.json in the lake, is gone or was changed after it was "
+            f"the signed list {_FOLDER}/{digest}.json in the lake is gone or was changed after it was "
             "signed; restore it from a backup."
         )
     listed: dict[str, str] = json.loads(content)

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import sqlite3
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from deltalake import write_deltalake
 from mediscale.cli import main
 from mediscale.core.errors import NotFoundError, StorageError, UsageError
 from mediscale.core.settings import Settings
-from mediscale.governance import erasure
-from mediscale.storage import exclusions, history, lake, locks, redaction, signing
+from mediscale.governance import erasure, integrity, recorded_rows
+from mediscale.storage import calls, exclusions, history, lake, locks, redaction, registry, signing
 from mediscale.storage.history_entries import Erasure
 from serving.log.logged_answers import Prediction, Requester
 from serving.log.prediction_log import PredictionLog
@@ -200,6 +200,37 @@ def test_an_erasure_that_was_killed_goes_on(hospital, monkeypatch, after: int) -
     assert main.main(ERASE) == 0
     assert naming(settings, names) == {}
     assert len(erasures(settings)) == 1
+
+
+def test_what_an_erasure_left_can_be_verified(hospital, monkeypatch, capsys) -> None:
+    """Also where it was killed before it had signed it."""
+    settings = hospital.settings
+    (move,) = registry.history(settings, DATASET)
+    (silver,) = calls.of_stage(settings, "silver")
+    evaluated = silver.model_copy(
+        update={
+            "stage": "evaluate",
+            "key": "e" * 32,
+            "started_at": datetime.now(UTC),
+            "inputs": silver.produced,
+            "produced": (),
+            "outputs": (),
+            "result": {"evidence": "evidence.json", "evidence_digest": move.evidence_digest},
+        }
+    )
+    calls.write(settings, evaluated)
+    before = integrity.verify_rows(settings, DATASET)
+    assert (before.tables > 5, before.incomparable, before.findings) == (True, 0, ())
+    with monkeypatch.context() as killing:
+        killing.setattr(recorded_rows, "attest", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            main.main(ERASE)
+    assert integrity.verify_rows(settings, DATASET).incomparable > 5
+    for number in (PATIENT, OTHER):
+        assert main.main(["erase", number, *ERASE[2:]]) == 0
+        assert integrity.verify_rows(settings, DATASET) == before
+    assert [entry.kind for entry in history.entries(settings, DATASET)][-2:] == ["erasure", "row_attestation"]
+    assert PATIENT not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

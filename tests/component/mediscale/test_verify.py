@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -23,6 +24,7 @@ from mediscale.core.errors import StorageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
+from mediscale.governance import recorded_rows
 from mediscale.inference import model_files, model_signature
 from mediscale.storage import (
     approvals,
@@ -32,6 +34,7 @@ from mediscale.storage import (
     lake,
     last_calls,
     record_list,
+    redaction,
     registry,
     signing,
 )
@@ -414,6 +417,31 @@ def test_rows_from_before_an_erasure_are_not_compared(
     history.append(home, DATASET, Draft(erasure, "ana", at, "erased"))
     assert main.main(["verify", "--rows"]) == 0
     assert "of 1 tables that they were made and judged from, 0 have the rows" in capsys.readouterr().out
+
+
+def test_rows_that_an_erasure_left_are_compared_with_what_it_signed(
+    home: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def take_out(_: str, rows: pa.Table) -> pa.BooleanArray:
+        return pc.equal(rows["stay_id"], 1).combine_chunks()
+
+    sound, at = recorded_rows.sound_tables(home, DATASET), datetime.now(UTC).replace(tzinfo=None)
+    assert len(sound) == 1
+    erasure = Erasure(pseudonym="p", reason="It was asked for.", trained=(), judged=())
+    history.append(home, DATASET, Draft(erasure, "ana", at, "erased"))
+    redaction.redact(home, DATASET, "labels_mortality", redaction.Rows(lambda _: ["stay_id"], take_out))
+    left = recorded_rows.attest(home, DATASET, sound)
+    history.append(home, DATASET, Draft(left, "ana", at, "erased-rows"))
+    assert main.main(["verify", "--rows"]) == 0
+    assert "of 1 tables that they were made and judged from, 1 have the rows" in capsys.readouterr().out
+    assert recorded_rows.sound_tables(home, DATASET) == sound  # for the next erasure
+    change_rows(home)
+    assert main.main(["verify", "--rows"]) == StorageError.exit_code
+    assert "labels_mortality@v0 has other rows than" in capsys.readouterr().out
+    assert recorded_rows.sound_tables(home, DATASET) == ()
+    Path(home.lake, "_record_lists", f"{left.digest}.json").write_text("{}")
+    assert main.main(["verify", "--rows"]) == StorageError.exit_code
+    assert f"{left.digest}.json in the lake is gone or was changed" in "".join(capsys.readouterr())
 
 
 def test_a_date_that_goes_backwards_is_found(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:

@@ -314,6 +314,7 @@ def test_every_kind_is_said_in_one_line() -> None:
         "approval",
         "approval_rule",
         "erasure",
+        "row_attestation",
         "export",
         "feedback_review",
     }
