@@ -442,6 +442,7 @@ def test_rows_that_an_erasure_left_are_compared_with_what_it_signed(
     Path(home.lake, "_record_lists", f"{left.digest}.json").write_text("{}")
     assert main.main(["verify", "--rows"]) == StorageError.exit_code
     assert f"{left.digest}.json in the lake is gone or was changed" in "".join(capsys.readouterr())
+    assert recorded_rows.sound_tables(home, DATASET) == ()  # and the next erasure is not refused
 
 
 def test_a_date_that_goes_backwards_is_found(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
