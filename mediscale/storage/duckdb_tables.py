@@ -64,7 +64,10 @@ def _damaged_table(ref: TableRef) -> Iterator[None]:
         duckdb.Error,
         UnicodeDecodeError,
     ) as error:  # the latter of a message that holds bytes of the file
-        raise StorageError(f"A file of {ref} is damaged; restore it from a backup.") from error
+        raise StorageError(
+            f"The rows of {ref} can't be read: a file of it is damaged, or its store or a disk gave out; try again, and "
+            "restore the table from a backup where the same is said."
+        ) from error
 
 
 _PARQUET_FILE = re.compile(r"""["']([^"']+\.parquet)["']""")
