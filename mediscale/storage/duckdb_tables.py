@@ -60,13 +60,10 @@ def _damaged_table(ref: TableRef) -> Iterator[None]:
         yield
     except duckdb.OutOfMemoryException:
         raise
-    except (
-        duckdb.Error,
-        UnicodeDecodeError,
-    ) as error:  # the latter of a message that holds bytes of the file
+    except (duckdb.Error, UnicodeDecodeError) as error:  # the latter where a message holds bytes of the file
         raise StorageError(
-            f"The rows of {ref} can't be read: a file of it is damaged, or its store or a disk gave out; try again, and "
-            "restore the table from a backup where the same is said."
+            f"The rows of {ref} can't be read: a file of it is damaged, or its store or a disk gave out; try again, "
+            "and restore the table from a backup where the same is said."
         ) from error
 
 
