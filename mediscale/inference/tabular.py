@@ -123,9 +123,8 @@ def load_folder(folder: Path) -> Predictor:
         StorageError: they do not answer as they did in training.
         InputError: the model is of a kind that can't be explained exactly.
     """
-    files = model_files.answering_files(folder)
-    model = ModelRef(name=folder.name, version=0, uri=str(folder), digest=model_files.digest(folder))
-    predictor = _read(model, files)
+    model = ModelRef(name=folder.name, version=0, uri=str(folder), digest="")
+    predictor = _read(model, model_files.answering_files(folder))
     named = replace(predictor, model=model.model_copy(update={"name": predictor.spec.name}))
     _check(named, named.spec.task)
     return named
