@@ -30,6 +30,9 @@ COMMAND = os.environ.get("MEDISCALE_COMMAND", "mediscale")
 POD_TEMPLATE = os.environ.get("MEDISCALE_POD_TEMPLATE", "")
 """Where set, a stage is a pod made from this file, such as infra/kubernetes/stage-pod.yaml; HOME is then a volume that
 the cluster mounts into pods and workers."""
+_POD_STARTS_WITHIN = 30 * 60
+"""Seconds for a pod to be scheduled, and again to start: a node is added, and pulls an image of gigabytes; Airflow by
+itself waits two minutes."""
 ALERT_URL = os.environ.get("MEDISCALE_ALERT_URL", "")
 """Where set, this webhook is told of each task that failed for good and of each run that took too long."""
 
@@ -250,6 +253,7 @@ def step(name: str, arguments: list[str], skips: tuple[int, ...] = (), actor: st
             arguments=arguments,
             env_vars={"MEDISCALE_HOME": HOME, "MEDISCALE_ACTOR": actor},
             skip_on_exit_code=list(skips),
+            startup_timeout_seconds=_POD_STARTS_WITHIN,
         )
     return StageOperator(task_id=name, arguments=arguments, result=result, actor=actor, skips=skips)
 

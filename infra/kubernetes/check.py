@@ -30,6 +30,9 @@ MADE_BY_HAND = {
 }
 """What manifests name and do not hold: docs/deployment.md says how each is made."""
 
+CHART_PODS: list[Manifest] = [{"metadata": {"labels": {"tier": "airflow"}}, "spec": {"containers": []}}]
+"""What charts make here, by the labels that their pods have (infra/helm/airflow.yaml)."""
+
 _SOURCES = {
     "configMap": ("ConfigMap", "name"),
     "secret": ("Secret", "secretName"),
@@ -197,27 +200,16 @@ def probes_have_ports(manifests: Sequence[Manifest]) -> Iterator[str]:
 
 
 def disruptions_leave_room(manifests: Sequence[Manifest]) -> Iterator[str]:
-    scaled = {}
+    here = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
     for scaler in _of_kind(manifests, "HorizontalPodAutoscaler"):
         target = scaler["spec"]["scaleTargetRef"]
-        scaled[target["kind"], target["name"]] = scaler["spec"]["minReplicas"]
-        if not any(
-            (one["kind"], one["metadata"]["name"]) == (target["kind"], target["name"]) for one in manifests
-        ):
+        if (target["kind"], target["name"]) not in here:
             yield f"{_name(scaler)} scales the {target['kind']} {target['name']}, which does not exist."
     for budget in _of_kind(manifests, "PodDisruptionBudget"):
-        pods = [
-            scaled.get((one["kind"], one["metadata"]["name"]), one["spec"].get("replicas", 1))
-            for _, one, pod in workloads(manifests)
-            if selects(budget["spec"]["selector"], _labels(pod))
-        ]
-        if not pods:
+        if not _selected(manifests, budget["spec"]["selector"]):
             yield f"{_name(budget)} selects no pod."
-        elif budget["spec"]["minAvailable"] >= sum(pods):
-            yield (
-                f"{_name(budget)} keeps {budget['spec']['minAvailable']} of {sum(pods)} pods, so that no node can be "
-                "drained."
-            )
+        if not budget["spec"].get("maxUnavailable"):
+            yield f"{_name(budget)} lets no pod go, so that no node can be drained."
 
 
 def network_is_closed(manifests: Sequence[Manifest]) -> Iterator[str]:
@@ -231,7 +223,8 @@ def network_is_closed(manifests: Sequence[Manifest]) -> Iterator[str]:
     if not closed:
         yield "No NetworkPolicy denies everything to every pod."
     for policy in _of_kind(manifests, "NetworkPolicy"):
-        pods = _selected(manifests, policy["spec"]["podSelector"])
+        selector = policy["spec"]["podSelector"]
+        pods = _selected(manifests, selector) + [one for one in CHART_PODS if selects(selector, _labels(one))]
         if not pods:
             yield f"{_name(policy)} selects no pod."
         for rule in policy["spec"].get("ingress", []):

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import TypeVar
 
 from mediscale.core import errors
@@ -33,7 +34,19 @@ _IN_ONE_JOB = 64
 def cores(settings: Settings) -> int:
     """How many cores work has on this machine: as many as a local Spark would."""
     stated = re.fullmatch(r"local\[(\d+)\]", settings.spark_master)
-    return int(stated[1]) if stated else os.cpu_count() or 1
+    return int(stated[1]) if stated else _granted_cores(_CONTAINER)
+
+
+_CONTAINER = Path("/sys/fs/cgroup/cpu.max")
+"""What a container may use of its machine's cores (control groups, version 2), which ``os.cpu_count`` does not read."""
+
+
+def _granted_cores(limit: Path) -> int:
+    """The machine's cores, or a container's limit where that is less: with a process for each core of a large node, a
+    small container would need the memory of all."""
+    machine = os.cpu_count() or 1
+    quota, _, period = limit.read_text().partition(" ") if limit.exists() else ("max", "", "")
+    return machine if quota == "max" else max(1, min(machine, int(quota) // int(period)))
 
 
 def map_pieces(

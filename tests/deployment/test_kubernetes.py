@@ -1,5 +1,6 @@
 """The overlays as kubectl builds them: strict schemas of each object, and the home-made check of what leads where."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,22 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-@pytest.fixture(scope="module", params=OVERLAYS)
+@pytest.fixture(scope="module", params=[*OVERLAYS, "airflow"])
 def built(tool, request, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp(request.param) / "manifests.yaml"
-    file.write_text(tool("kubectl", "kustomize", KUBERNETES / "overlays" / request.param))
+    folder = tmp_path_factory.mktemp(request.param)
+    file = folder / "manifests.yaml"
+    overlay = overlay_with_airflow(folder) if request.param == "airflow" else request.param
+    file.write_text(tool("kubectl", "kustomize", KUBERNETES / "overlays" / overlay))
     return file
+
+
+def overlay_with_airflow(folder: Path) -> Path:
+    """Production where Airflow starts the nights."""
+    places = {"resources": "overlays/production", "components": "airflow"}
+    built_of = {kind: [os.path.relpath(KUBERNETES / place, folder)] for kind, place in places.items()}
+    kustomization = {"namespace": "mediscale", **built_of}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return folder
 
 
 def test_every_object_passes_its_strict_schema(tool, built: Path, others) -> None:
@@ -102,6 +114,27 @@ def test_the_pod_of_a_stage_passes_its_schema(tool, tmp_path: Path) -> None:
     pod["metadata"]["name"] = "stage"  # which Airflow fills in
     (tmp_path / "pod.yaml").write_text(yaml.safe_dump(pod))
     assert "passed" in tool("kubernetes-validate", "--strict", tmp_path / "pod.yaml")
+
+
+def test_airflows_nights_are_in_the_place_of_the_cronjobs(tool, tmp_path: Path) -> None:
+    manifests = yaml.safe_load_all(tool("kubectl", "kustomize", overlay_with_airflow(tmp_path)))
+    suspended = {
+        one["metadata"]["name"]
+        for one in manifests
+        if one["kind"] == "CronJob" and one["spec"].get("suspend")
+    }
+    assert suspended == {"mediscale-night"}
+
+
+def test_every_claim_of_production_names_a_class_that_encrypts(tool) -> None:
+    manifests = yaml.safe_load_all(tool("kubectl", "kustomize", KUBERNETES / "overlays" / "production"))
+    claims = [
+        claim
+        for one in manifests
+        for claim in ([one] if one["kind"] == "PersistentVolumeClaim" else [])
+        + one.get("spec", {}).get("volumeClaimTemplates", [])
+    ]
+    assert {one["spec"].get("storageClassName") for one in claims} == {"encrypted", "encrypted-shared"}
 
 
 def test_production_takes_its_images_from_the_hospitals_registry(tool) -> None:

@@ -205,7 +205,8 @@ def pod(_: Path) -> dict[str, Any]:
     node = next(node for node in graph.nodes(graph.FEATURES) if node.name == "gold_mortality")
     work = steps.stage(node, {})
     made = ApiClient().sanitize_for_serialization(work.build_pod_request_obj())
-    return {"pod": made, "skips": work.skip_on_exit_code}
+    patience = [work.schedule_timeout_seconds, work.startup_timeout_seconds]
+    return {"pod": made, "skips": work.skip_on_exit_code, "starts_within": patience}
 
 
 def approve(questions: list[str]) -> None:

@@ -316,7 +316,7 @@ def test_a_stage_is_a_pod_where_a_template_says_how(told: dict[str, Any]) -> Non
     assert container["args"][:2] == ["gold", "--fill-runtime-inputs"]
     assert {"--wait-for-lock", "--skip-unsupported", "--run-id"} <= set(container["args"])
     assert "--exit-with-parent" not in container["args"]  # the pod ends with the task
-    mounts = ["/mediscale", "/tmp", "/trust", "/signing", "/signers"]
+    mounts = ["/mediscale", "/tmp", "/trust", "/extracts", "/signing", "/signers"]
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == mounts
     settings, *secrets = container["envFrom"]
     assert settings == {"configMapRef": {"name": "mediscale-settings"}}
@@ -324,3 +324,4 @@ def test_a_stage_is_a_pod_where_a_template_says_how(told: dict[str, Any]) -> Non
     assert {"MEDISCALE_TRUST", "MEDISCALE_SIGNING_KEY"} <= {one["name"] for one in container["env"]}
     assert container["securityContext"]["runAsNonRoot"]
     assert told["pod"]["value"]["skips"] == [4]
+    assert told["pod"]["value"]["starts_within"] == [1800, 1800]  # of being scheduled, and of starting

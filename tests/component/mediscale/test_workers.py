@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from pathlib import Path
 
 import psutil
 import pytest
@@ -104,3 +105,16 @@ def test_no_worker_outlives_a_process_that_is_killed(settings: Settings) -> None
 def test_one_core_is_stated_and_every_core_is_not(settings: Settings) -> None:
     assert workers.cores(settings.model_copy(update={"spark_master": "local[3]"})) == 3
     assert workers.cores(settings.model_copy(update={"spark_master": "local[*]"})) == os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [("max 100000", 64), ("200000 100000", 2), ("50000 100000", 1), ("6400001 100000", 64)],
+)
+def test_a_containers_limit_is_what_it_has_of_a_large_machine(
+    limit: str, cores: int, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(workers, "_CONTAINER", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert workers.cores(settings.model_copy(update={"spark_master": "local[*]"})) == cores

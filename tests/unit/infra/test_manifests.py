@@ -19,7 +19,7 @@ Manifests = list[dict[str, Any]]
 FILES = [
     *(
         file
-        for folder in ("base", "gateway", "engines")
+        for folder in ("base", "gateway", "engines", "airflow")
         for file in sorted((KUBERNETES / folder).glob("*.yaml"))
     ),
     KUBERNETES / "monitoring" / "service-monitor.yaml",
@@ -125,8 +125,8 @@ BROKEN: dict[str, Callable[[Manifests], object]] = {
         "scaleTargetRef"
     ].update(name="another"),
     "PodDisruptionBudget mediscale-serving selects no pod.": lambda m: budget(m).update(selector=OTHER),
-    "PodDisruptionBudget mediscale-serving keeps 3 of 3 pods, so that no node": lambda m: budget(m).update(
-        minAvailable=3
+    "PodDisruptionBudget mediscale-serving lets no pod go, so that no node": lambda m: budget(m).update(
+        maxUnavailable=0
     ),
     "No NetworkPolicy denies everything to every pod.": lambda m: m.remove(get(m, "NetworkPolicy", "default-deny")),
     "NetworkPolicy answers selects no pod.": lambda m: policy(m, "answers").update(podSelector=OTHER),
@@ -232,8 +232,43 @@ def test_the_charts_airflow_is_our_image_under_our_account_with_our_claim() -> N
         in (KUBERNETES.parents[1] / "pyproject.toml").read_text()
     )
     there = {(one["kind"], one["metadata"]["name"]) for one in base()} | check.MADE_BY_HAND
+    assert ("ServiceAccount", values["scheduler"]["serviceAccount"]["name"]) in there
+    assert get(base(), "ServiceAccount", "mediscale-airflow")["automountServiceAccountToken"]
     for part in ("scheduler", "dagProcessor", "triggerer"):
-        assert ("ServiceAccount", values[part]["serviceAccount"]["name"]) in there
         home, template = values[part]["extraVolumes"]
         assert ("PersistentVolumeClaim", home["persistentVolumeClaim"]["claimName"]) in there
         assert ("ConfigMap", template["configMap"]["name"]) in there
+
+
+def test_the_charts_airflow_names_a_manager_of_users_that_the_image_has() -> None:
+    """The chart's own default is of a provider, whose package no lock of ours has."""
+    core = yaml.safe_load((KUBERNETES.parent / "helm" / "airflow.yaml").read_text())["config"]["core"]
+    package, _, _ = core["auth_manager"].partition(".api_fastapi.")
+    assert package == "airflow"
+
+
+def test_airflow_may_do_what_its_operator_of_pods_asks_the_cluster_for() -> None:
+    granted = {
+        (resource, verb)
+        for rule in get(base(), "Role", "mediscale-airflow")["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    of_pods = {("pods", verb) for verb in ("create", "get", "list", "watch", "patch", "delete")}
+    assert granted == of_pods | {("pods/log", "get"), ("events", "list"), ("events", "watch")}
+
+
+def test_pods_reach_who_they_are_in_the_cloud() -> None:
+    """Terraform's EKS gives a pod its role by an agent on the node, which a closed network would cut off."""
+    terraform = KUBERNETES.parent / "terraform"
+    assert "eks-pod-identity-agent" in (terraform / "aws" / "cluster.tf").read_text()
+    file = KUBERNETES / "overlays" / "production" / "network.yaml"
+    policy = next(one for one in yaml.safe_load_all(file.read_text()))
+    reached = {
+        (block["ipBlock"]["cidr"], port["port"])
+        for rule in policy["spec"]["egress"]
+        for block in rule["to"]
+        for port in rule["ports"]
+    }
+    assert {("169.254.170.23/32", 80), ("199.36.153.8/30", 443)} <= reached
+    assert "199.36.153.8/30" in (terraform / "gcp" / "network.tf").read_text()
