@@ -295,6 +295,7 @@ def test_counts_of_thousands_are_grouped_in_both_reasons() -> None:
         ),
         ({"comparison": _compared(probability_better=None)}, "in not estimable of resamples"),
         ({"comparison": _compared(probability_better=float("nan"))}, "better than v3"),
+        ({"comparison": _compared(probability_better=float("inf"))}, "better than v3"),
         (
             {"comparison": _compared(missing_inputs=7)},
             "v3 in production can't be compared: 7 of its inputs are gone",
@@ -308,6 +309,45 @@ def test_counts_of_thousands_are_grouped_in_both_reasons() -> None:
 def test_each_floor_refuses(changes: dict[str, object], says: str) -> None:
     problems = list(gate.objections(GOOD.model_copy(update=changes), POLICY))
     assert any(says in problem for problem in problems), problems
+
+
+AT_THE_LIMIT = {
+    "patients": {"counts": Counts(n=900, events=POLICY.min_events, subjects=POLICY.min_subjects)},
+    "the probability of being better": {
+        "comparison": _compared(probability_better=POLICY.probability_better)
+    },
+    "facts that break a rule": _quality(broken={"unit_known": 4_000}),
+    "no fact that breaks a rule": _quality(broken={}),
+    "bytes": {"files": FILES.model_copy(update={"bytes": POLICY.files.bytes_max})},
+    "seconds per answer": {
+        "files": FILES.model_copy(update={"slowest_seconds": POLICY.files.seconds_per_answer_max})
+    },
+}
+
+
+@pytest.mark.parametrize("changes", AT_THE_LIMIT.values(), ids=AT_THE_LIMIT)
+def test_what_is_exactly_as_the_policy_asks_passes(changes: dict[str, object]) -> None:
+    quality = POLICY.data_quality.model_copy(update={"rule_share_max": 0.1})
+    policy = POLICY.model_copy(update={"data_quality": quality})
+    assert list(gate.objections(GOOD.model_copy(update=changes), policy)) == []
+
+
+def test_an_interval_that_just_reaches_a_limit_passes() -> None:
+    gap = Estimate(value=-0.1, low=-0.2, high=-POLICY.subgroup_gap_max)
+    behind = GOOD.model_copy(update=_but(_subgroup(auroc_gap=gap)))
+    assert list(gate.objections(behind, POLICY)) == []
+
+
+def test_a_version_that_gains_something_is_not_called_the_same_as_production() -> None:
+    """Only where neither figure moved does it answer as production does."""
+    gains = _compared(probability_better=0, auroc_gain=_at(0), log_loss_gain=_at(-0.01))
+    (problem,) = gate.objections(GOOD.model_copy(update={"comparison": gains}), POLICY)
+    assert problem.startswith("better than v3 in production in 0% of resamples")
+
+
+def test_a_promotion_says_what_it_was_better_than() -> None:
+    assert ", and better than v3 on the same patients" in gate.promoted(GOOD, POLICY)
+    assert "better than" not in gate.promoted(GOOD.model_copy(update={"comparison": None}), POLICY)
 
 
 SUBGROUPS = [
@@ -346,6 +386,7 @@ SUBGROUPS = [
         ["any subgroups by ethnicity but unknown (not known)"],
         id="nobody's ethnicity is known",
     ),
+    pytest.param(_but(_subgroup("ethnicity", "unknown")), [], [], id="somebody's ethnicity is not known"),
     pytest.param(
         _but(_subgroup(status="not estimable", auroc=None, auroc_gap=None, calibration_intercept=None)),
         [

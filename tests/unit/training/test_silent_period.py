@@ -78,6 +78,23 @@ def test_another_version_s_answers_and_outcomes_to_come_are_none(
     assert shadow(**changes) == SilentPeriod(outcomes=0, events=0)
 
 
+@pytest.mark.parametrize(("outcome", "events"), [(False, 0), (True, 400)])
+def test_outcomes_of_one_kind_are_counted_and_nothing_is_estimated_of_them(
+    settings: Settings, outcome: bool, events: int
+) -> None:
+    log, known = shadow_answers.write(settings, MODEL, DAY)
+    labels = lake.read(settings, known)
+    of_one_kind = pa.array([outcome] * labels.num_rows)
+    labels = labels.set_column(labels.schema.get_field_index("boolean_value"), "boolean_value", of_one_kind)
+    write_deltalake(settings.table_uri(known.dataset, known.table), labels, mode="overwrite")
+    trained = labels.select(["subject_id", "stay_id"]).slice(0, 0)
+    write_deltalake(settings.table_uri("a", "training_set_mortality"), trained)
+    known, seen = (lake.latest(settings, "a", t) for t in (known.table, "training_set_mortality"))
+    assert silent_period.measure(settings, log, known, seen, MODEL, "mortality", NOW) == SilentPeriod(
+        outcomes=400, events=events
+    )
+
+
 ASKED = Asked(min_outcomes=300, min_events=30, auroc_low=0.7, calibration_intercept=(-0.4, 0.4))
 POLICY = tasks.load("mortality").policy.model_copy(update={"silent_period": ASKED})
 
@@ -94,6 +111,7 @@ GOOD = SilentPeriod(outcomes=500, events=50, auroc=_at(0.8), calibration_interce
     [
         (GOOD, ""),
         (None, "it has no silent period: serve it with --alias staging"),
+        (GOOD.model_copy(update={"outcomes": 300, "events": 30}), ""),
         (GOOD.model_copy(update={"outcomes": 299}), "299 matured outcomes in its silent period in shadow"),
         (GOOD.model_copy(update={"events": 3}), "fewer than 10 events in its silent period"),
         (GOOD.model_copy(update={"auroc": _at(0.72)}), "AUROC in the silent period in shadow 0.720"),
