@@ -26,6 +26,7 @@ from training.evaluation.evaluation_report import (
 )
 from training.leakage.certificate import Check
 from training.promotion import gate, operation_floors, staging
+from training.promotion.floor import Floor, at_least, at_most, reaches, within
 from training.promotion.gate import DecisionContext
 from training.statistics.estimate import Estimate
 
@@ -330,6 +331,21 @@ def test_what_is_exactly_as_the_policy_asks_passes(changes: dict[str, object]) -
     quality = POLICY.data_quality.model_copy(update={"rule_share_max": 0.1})
     policy = POLICY.model_copy(update={"data_quality": quality})
     assert list(gate.objections(GOOD.model_copy(update=changes), policy)) == []
+
+
+@pytest.mark.parametrize(
+    "floor",
+    [
+        at_least("f", Estimate(value=0.5, low=0.2, high=0.8), 0.2),
+        at_most("f", Estimate(value=0.5, low=0.2, high=0.8), 0.8),
+        within("f", Estimate(value=0.5, low=0.2, high=0.8), 0.5, 0.6),
+        within("f", Estimate(value=0.5, low=0.2, high=0.8), 0.4, 0.5),
+        reaches("f", Estimate(value=0.5, low=0.2, high=0.8), 0.8, 0.9),
+        reaches("f", Estimate(value=0.5, low=0.2, high=0.8), 0.1, 0.2),
+    ],
+)
+def test_every_kind_of_floor_is_reached_at_its_limit(floor: Floor) -> None:
+    assert not floor.objection
 
 
 def test_an_interval_that_just_reaches_a_limit_passes() -> None:
