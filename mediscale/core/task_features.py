@@ -17,8 +17,10 @@ from mediscale.core.refs import Frozen
 Statistic = Literal[
     "last", "min", "max", "mean", "sum", "count", "trend", "recency", "interval", "irregularity"
 ]  # fmt: skip
-"""Of measurements in a window. The last three, as ``count``, are of how they were charted and not of what they were:
-hours since the newest, mean hours between them, and the standard deviation of these."""
+"""Of measurements in a window."""
+CHARTING: frozenset[Statistic] = frozenset({"count", "recency", "interval", "irregularity"})
+"""Of how measurements were charted and not of what they were: how many there are, hours since the newest, mean hours
+between them, and the standard deviation of these."""
 STATISTICS: dict[str, str] = {
     "last": "newest",
     "min": "lowest",

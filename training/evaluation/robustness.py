@@ -4,7 +4,8 @@ What is stressed is what the server would then be given: a measurement that was 
 counts and flags at 0, for the kernel counts what it finds. So a model that reads "not counted" as "not ill" is caught.
 Noise is normal, its standard deviation a share of the measurement's own over the training patients, in the
 measurement's unit, and leaves no value outside of the concept's plausible range that was inside. All values of one
-measurement in one row move together, as an instrument that reads high does, so a minimum stays below its maximum.
+measurement in one row move together, as an instrument that reads high does, so a minimum stays below its maximum; when
+it was charted stays as it was.
 
 The stresses and their bounds are the policy's, the seed is the evaluation's, and each patient is compared with itself:
 changes are paired over the same resamples.
@@ -21,6 +22,7 @@ from data_pipeline.features import comorbidity, kernel, plain_inputs
 from mediscale.core import tasks
 from mediscale.core.concepts import by_name
 from mediscale.core.policy import Stress
+from mediscale.core.task_features import CHARTING
 from mediscale.core.tasks import TaskName
 from training.evaluation.evaluation_report import StressTest
 from training.statistics import metrics
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from training.evaluation.performance import Performance
 
 Inputs = NDArray[np.float32]
-_COUNTED = ("count",)
 _LEVELS = ("last", "min", "max", "mean")
 """Statistics in the measurement's own unit and size."""
 
@@ -50,7 +51,7 @@ class Source:
 
 def sources(task: TaskName) -> tuple[Source, ...]:
     """What the features of a task come from, each of which may be missing by itself."""
-    position = {name: i for i, name in enumerate(kernel.names(task))}
+    position = kernel.position(task)
     declared = tasks.load(task).features
     concepts = dict.fromkeys(concept for concept, _, _ in declared.measurements)
     columns = {
@@ -61,8 +62,8 @@ def sources(task: TaskName) -> tuple[Source, ...]:
     measured = (
         Source(
             by_name()[concept].group,
-            tuple(i for statistic, i in own if statistic not in _COUNTED),
-            tuple(i for statistic, i in own if statistic in _COUNTED),
+            tuple(i for statistic, i in own if statistic != "count"),
+            tuple(i for statistic, i in own if statistic == "count"),
             concept,
         )
         for concept, own in columns.items()
@@ -83,10 +84,9 @@ def sources(task: TaskName) -> tuple[Source, ...]:
 
 def _own_columns(task: TaskName) -> dict[str, list[int]]:
     """The columns of each code that the task declares itself; of an occurrence, nothing is what is not there."""
-    position = {name: i for i, name in enumerate(kernel.names(task))}
     columns: dict[str, list[int]] = {}
     for name, _, statistic, window in tasks.load(task).features.numbers:
-        columns.setdefault(name, []).append(position[f"{name}_{statistic}_{window}"])
+        columns.setdefault(name, []).append(kernel.position(task)[f"{name}_{statistic}_{window}"])
     return columns
 
 
@@ -124,7 +124,7 @@ def _add_noise(
         if statistic in _LEVELS:
             low, high = np.minimum(before, concept.low), np.maximum(before, concept.high)
             rows[:, column] = np.clip(before + own * error, low, high)
-        else:
+        elif statistic not in CHARTING:
             rows[:, column] = before + scale[column] * error
 
 

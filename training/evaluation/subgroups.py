@@ -21,6 +21,7 @@ from mediscale.core.policy import Policy
 from mediscale.core.privacy import group_outcomes_in_words, suppress_small_counts, suppressed_parts
 from training.evaluation.evaluation_report import Evidence, Subgroup, SubgroupFamily
 from training.statistics import metrics
+from training.statistics.bootstrap import percentile_estimate, simultaneous_estimates
 from training.statistics.estimate import Estimate
 from training.statistics.metrics import Floats
 from training.training_examples import ATTRIBUTES
@@ -121,10 +122,10 @@ def _figures(
 
     values, drawn = values_of(metrics.unweighted(y))[0], held_out.resamples.values(values_of)
     in_family = np.arange(len(values)) % _PER_GROUP > 0
-    together, critical = held_out.resamples.simultaneous(values[in_family], drawn[:, in_family], error_rate)
+    together, critical = simultaneous_estimates(values[in_family], drawn[:, in_family], error_rate)
     figures = [
         {
-            "auroc": held_out.resamples.pointwise(values[_PER_GROUP * i], drawn[:, _PER_GROUP * i]),
+            "auroc": percentile_estimate(float(values[_PER_GROUP * i]), drawn[:, _PER_GROUP * i]),
             "auroc_gap": together[2 * i],
             "calibration_intercept": together[2 * i + 1],
         }

@@ -51,40 +51,12 @@ class Resamples:
         """The metric on the rows as they are, with its 95 % percentile interval."""
         value = float(metric(np.ones((1, len(self._index))))[0])
         drawn = self.values(metric) if np.isfinite(value) else np.empty(0)
-        return _estimate(value, drawn)
+        return percentile_estimate(value, drawn)
 
     def estimates(self, curve: Weighted) -> tuple[Estimate, ...]:
         """``estimate`` of each place of a curve; ``curve`` takes weights (k, n) and returns (k, places)."""
         values, drawn = curve(np.ones((1, len(self._index))))[0], self.values(curve)
-        return tuple(_estimate(float(value), drawn[:, i]) for i, value in enumerate(values))
-
-    def pointwise(self, value: float, drawn: Floats) -> Estimate:
-        """An estimate from the values (count) of a metric in the resamples, with its percentile interval."""
-        return _estimate(float(value), drawn)
-
-    def simultaneous(
-        self, values: Floats, drawn: Floats, error_rate: float
-    ) -> tuple[tuple[Estimate, ...], float | None]:
-        """Intervals of a family of metrics (m) that hold together but for ``error_rate``, by single-step max-T.
-
-        ``values`` (m) are of the rows as they are, ``drawn`` (count, m) of the resamples. The second result is the
-        critical value: the intervals' half width in standard errors, None where no metric of the family has one.
-        """
-        enough = np.isfinite(drawn).mean(axis=0) >= _USABLE
-        usable = np.isfinite(values) & enough
-        spread = np.full(len(values), np.nan)
-        spread[usable] = np.nanstd(drawn[:, usable], axis=0, ddof=1)
-        usable &= spread > _SAME
-        if not usable.any():
-            return tuple(_estimate(float(value), np.empty(0)) for value in values), None
-        deviations = np.abs(drawn[:, usable] - values[usable]) / spread[usable]
-        critical = float(np.quantile(np.nanmax(deviations, axis=1), 1 - error_rate))
-        return tuple(
-            Estimate(value=float(v), low=float(v - critical * s), high=float(v + critical * s))
-            if ok
-            else _estimate(float(v), np.empty(0))
-            for v, s, ok in zip(values, spread, usable, strict=True)
-        ), critical
+        return tuple(percentile_estimate(float(value), drawn[:, i]) for i, value in enumerate(values))
 
     def shares(self, part: Floats, whole: Floats) -> tuple[Estimate, ...]:
         """The share of rows in ``whole`` (n, places; 0 or 1) that are in ``part``, place by place.
@@ -111,17 +83,43 @@ def _exact(share: float, patients: int) -> Estimate:
     return Estimate(value=share, low=float(interval.low), high=float(interval.high))
 
 
-def _estimate(value: float, drawn: Floats) -> Estimate:
+def percentile_estimate(value: float, drawn: Floats) -> Estimate:
+    """A metric's value on the rows as they are, with its 95 % percentile interval from the resamples.
+
+    ``drawn`` are its values (count) in these. There is no interval where too few of them are finite, or all are the
+    same.
+    """
     if not np.isfinite(value):
         return Estimate(value=None, low=None, high=None)
-    low, high = interval(drawn)
-    return Estimate(value=value, low=low, high=high)
+    usable = drawn[np.isfinite(drawn)]
+    if len(usable) < _USABLE * len(drawn) or not len(usable):
+        return Estimate(value=value, low=None, high=None)
+    low, high = map(float, np.quantile(usable, [0.025, 0.975]))
+    same = high - low <= _SAME
+    return Estimate(value=value, low=None if same else low, high=None if same else high)
 
 
-def interval(values: Floats) -> tuple[float | None, float | None]:
-    """2.5th and 97.5th percentile, or nothing where too few resamples give a value, or all give the same."""
-    usable = values[np.isfinite(values)]
-    if len(usable) < _USABLE * len(values) or not len(usable):
-        return None, None
-    low, high = np.quantile(usable, [0.025, 0.975])
-    return (float(low), float(high)) if high - low > _SAME else (None, None)
+def simultaneous_estimates(
+    values: Floats, drawn: Floats, error_rate: float
+) -> tuple[tuple[Estimate, ...], float | None]:
+    """A family of metrics (m) with intervals that hold together but for ``error_rate``, by single-step max-T.
+
+    ``values`` (m) are of the rows as they are, ``drawn`` (count, m) of the resamples. The second result is the
+    critical value: the intervals' half width in standard errors, None where no metric of the family has one.
+    """
+    enough = np.isfinite(drawn).mean(axis=0) >= _USABLE
+    usable = np.isfinite(values) & enough
+    spread = np.full(len(values), np.nan)
+    spread[usable] = np.nanstd(drawn[:, usable], axis=0, ddof=1)
+    usable &= spread > _SAME
+    if not usable.any():
+        return tuple(percentile_estimate(float(value), np.empty(0)) for value in values), None
+    deviations = np.abs(drawn[:, usable] - values[usable]) / spread[usable]
+    # a resample in which nothing of the family is estimable says nothing of its largest deviation
+    critical = float(np.nanquantile(np.fmax.reduce(deviations, axis=1), 1 - error_rate))
+    return tuple(
+        Estimate(value=float(v), low=float(v - critical * s), high=float(v + critical * s))
+        if ok
+        else percentile_estimate(float(v), np.empty(0))
+        for v, s, ok in zip(values, spread, usable, strict=True)
+    ), critical

@@ -83,7 +83,7 @@ def sigmoid(x: Floats) -> Floats:
 def by_score(y: Floats, p: Floats, w: Floats) -> tuple[Floats, Floats]:
     """Weight of cases and of non-cases at each distinct score, ascending: two arrays (k, distinct)."""
     order = np.argsort(p, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(p[order]) > 0])
+    starts = np.flatnonzero(np.diff(p[order], prepend=-np.inf) > 0)
     ranked, outcome = w[:, order], y[order]
     return np.add.reduceat(ranked * outcome, starts, axis=1), np.add.reduceat(
         ranked * (1 - outcome), starts, axis=1
@@ -104,7 +104,7 @@ def _recalibrate(y: Floats, x: Floats, w: Floats) -> Floats:
     They start from the null model, on standardised ``x``, and no step is longer than one: where risks are far too
     extreme or outcomes rare, a whole step can lead away for good.
     """
-    if x.min() == x.max():
+    if not len(x) or x.min() == x.max():
         return np.full(len(w), np.nan)
     spread = x.std()
     x = (x - x.mean()) / spread

@@ -1,11 +1,15 @@
 """The batch metrics give what scikit-learn gives one reweighting at a time, ties and weights of zero included."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn import metrics as reference
 from sklearn.linear_model import LogisticRegression
 
+from training.evaluation.performance import METRICS
 from training.statistics import metrics
+from training.statistics.bootstrap import Resamples
 
 
 @pytest.fixture
@@ -86,3 +90,13 @@ def test_perfect_separation_has_no_slope() -> None:
 def test_the_same_risk_for_all_has_no_slope() -> None:
     y = np.array([1.0, 0, 0, 0, 0])
     assert np.isnan(metrics.calibration_slope(y, np.full(5, 0.3), np.ones((2, 5)))).all()
+
+
+def test_of_no_rows_nothing_can_be_estimated() -> None:
+    """As of the notes' answers where no held-out stay has a note."""
+    nothing = np.empty(0)
+    for metric in METRICS.values():
+        assert (
+            Resamples(nothing.astype(np.int64), 50, 0).estimate(partial(metric, nothing, nothing)).value
+            is None
+        )

@@ -1,6 +1,6 @@
 """Stresses of the inputs: what they change, what they leave, and that the same seed gives the same."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from data_pipeline.features import kernel, plain_inputs
 from mediscale.core import tasks
 from mediscale.core.concepts import by_name
 from mediscale.core.policy import Stress
+from mediscale.core.task_features import Statistic
 from training.evaluation import robustness
 from training.evaluation.evaluation_report import StressTest
 from training.evaluation.performance import Performance
@@ -83,6 +84,17 @@ def test_noise_has_the_size_that_was_said_in_the_measurement_s_unit() -> None:
     assert (out - rows)[:, high] == pytest.approx(moved, abs=1e-4), "a high reading is high throughout"
     assert np.array_equal(out[:, _columns("heart_rate_count", "age", "treatment")],
                           rows[:, _columns("heart_rate_count", "age", "treatment")])  # fmt: skip
+
+
+def test_noise_of_measurements_leaves_when_they_were_charted() -> None:
+    names = kernel.names("kidney_injury")
+    rows = np.random.default_rng(0).normal(1, 0.2, (50, len(names))).astype(np.float32)
+    noise, draws = _stress(kind="noise", share=0.3), np.random.default_rng(1)
+    changed = robustness.apply_stress(rows, "kidney_injury", noise, robustness.spread_of(rows), draws) != rows
+    moved = {name for name, of_name in zip(names, changed.any(axis=0), strict=True) if of_name}
+    assert moved & {f"creatinine_{statistic}_stay" for statistic in get_args(Statistic)} == {
+        f"creatinine_{statistic}_stay" for statistic in ("last", "min", "max", "trend")
+    }
 
 
 def test_noise_makes_nothing_that_nobody_could_have() -> None:

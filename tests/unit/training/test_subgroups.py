@@ -11,7 +11,7 @@ from training.evaluation import evaluation_report, subgroups
 from training.evaluation.evaluation_report import Counts, Subgroup
 from training.evaluation.performance import Performance
 from training.statistics import metrics
-from training.statistics.bootstrap import Resamples
+from training.statistics.bootstrap import Resamples, simultaneous_estimates
 from training.training_examples import Examples
 
 POLICY = tasks.load("mortality").policy
@@ -19,7 +19,7 @@ POLICY = tasks.load("mortality").policy
 
 def test_of_one_normal_figure_the_critical_value_is_the_normal_one() -> None:
     drawn = np.random.default_rng(0).normal(3, 2, size=(20_000, 1))
-    (estimate,), critical = Resamples(np.arange(5), 1, 0).simultaneous(np.array([3.0]), drawn, 0.05)
+    (estimate,), critical = simultaneous_estimates(np.array([3.0]), drawn, 0.05)
     assert critical == pytest.approx(1.96, abs=0.03)
     assert (estimate.low, estimate.high) == pytest.approx((3 - 1.96 * 2, 3 + 1.96 * 2), abs=0.08)
 
@@ -27,22 +27,30 @@ def test_of_one_normal_figure_the_critical_value_is_the_normal_one() -> None:
 def test_of_many_independent_figures_it_is_sidak_s() -> None:
     """Šidák 1967: m independent intervals hold together at 1 - a where each holds at (1 - a)^(1/m)."""
     drawn = np.random.default_rng(1).normal(size=(20_000, 12))
-    _, critical = Resamples(np.arange(5), 1, 0).simultaneous(np.zeros(12), drawn, 0.05)
+    _, critical = simultaneous_estimates(np.zeros(12), drawn, 0.05)
     assert critical == pytest.approx(stats.norm.ppf(0.5 + 0.95 ** (1 / 12) / 2), abs=0.05)
 
 
 def test_copies_of_one_figure_are_one_figure() -> None:
     drawn = np.repeat(np.random.default_rng(2).normal(size=(20_000, 1)), 12, axis=1)
-    _, critical = Resamples(np.arange(5), 1, 0).simultaneous(np.zeros(12), drawn, 0.05)
+    _, critical = simultaneous_estimates(np.zeros(12), drawn, 0.05)
     assert critical == pytest.approx(1.96, abs=0.03), "Bonferroni's would be 2.87"
 
 
 def test_what_can_t_be_estimated_has_no_interval_and_takes_none_from_the_others() -> None:
     drawn = np.random.default_rng(3).normal(size=(500, 3))
     drawn[:100, 1], drawn[:, 2] = np.nan, 7.0
-    told, critical = Resamples(np.arange(5), 1, 0).simultaneous(np.array([0.0, 0.0, 7.0]), drawn, 0.05)
+    told, critical = simultaneous_estimates(np.array([0.0, 0.0, 7.0]), drawn, 0.05)
     assert [estimate.low is None for estimate in told] == [False, True, True]
     assert critical == pytest.approx(1.96, abs=0.2)
+
+
+def test_resamples_in_which_nothing_can_be_estimated_take_no_interval_from_the_others() -> None:
+    drawn = np.random.default_rng(3).normal(size=(500, 2))
+    drawn[:10] = np.nan  # an only group of few outcomes, none of which was drawn
+    estimates, critical = simultaneous_estimates(np.zeros(2), drawn, 0.05)
+    assert critical == simultaneous_estimates(np.zeros(2), drawn[10:], 0.05)[1]
+    assert all(estimate.interval is not None for estimate in estimates)
 
 
 def _hospital(seed: int, n: int = 900, bad: bool = False) -> Performance:
