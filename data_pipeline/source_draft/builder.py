@@ -9,8 +9,9 @@ from data_pipeline.source_draft import items
 from data_pipeline.source_draft.items import ItemMapping
 from data_pipeline.source_draft.keys import Keys
 from data_pipeline.source_draft.knowledge import Shipped, category, is_called, names
-from data_pipeline.source_draft.profiles import Column, Kind, Table, identifier, quoted
+from data_pipeline.source_draft.profiles import Column, Kind, Table, identifier
 from mediscale.core.privacy import is_small
+from mediscale.storage.duckdb_tables import quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -275,6 +276,14 @@ def moment_of(b: Builder, moments: Sequence[Column]) -> tuple[str, Column]:
     return b.time(times[0]), times[0]
 
 
+def known_moment(b: Builder, moments: Sequence[Column], delay: str) -> tuple[str, str]:
+    """The expressions of when a row was so and of when it was known, by a column or else by an assumed delay."""
+    stated = [m for m in moments if not is_called("known", m.name)] or moments
+    time, moment = moment_of(b, stated)
+    entered, after = b.first("known", "time"), late(b, moment, time, delay)
+    return time, f"coalesce({b.time(entered)}, {after})" if entered and entered not in stated else after
+
+
 def late(b: Builder, column: Column, time: str, delay: str) -> str:
     """The time at which a row was known that does not say it: a date's end, or a time and an assumed delay."""
     return f"{time} + interval 1 day" if column.kind == "date" else f"{time} + {b.draft.delay(delay)}"
@@ -287,7 +296,3 @@ def span(b: Builder) -> tuple[Column | None, Column | None]:
         for role in ("start", "end")
     )
     return next(iter(starts), None), next(iter(ends), None)
-
-
-def share_of(share: float) -> str:
-    return f"{share:.0%}"

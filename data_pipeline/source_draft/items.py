@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from data_pipeline.ingest import engine
 from data_pipeline.source_draft.knowledge import Shipped, concepts_called, is_called, usual
-from data_pipeline.source_draft.profiles import Table, quoted
+from data_pipeline.source_draft.profiles import Table
 from mediscale.core.concepts import Concept, by_name
 from mediscale.core.privacy import count, is_small
+from mediscale.storage.duckdb_tables import quoted
 
 if TYPE_CHECKING:
     import duckdb

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from data_pipeline.source_draft.knowledge import is_called, is_kind
-from data_pipeline.source_draft.profiles import Table, quoted
+from data_pipeline.source_draft.profiles import Table
+from mediscale.storage.duckdb_tables import quoted
 
 if TYPE_CHECKING:
     import duckdb

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from data_pipeline.source_draft import items
-from data_pipeline.source_draft.builder import Builder, late, moment_of
+from data_pipeline.source_draft.builder import Builder, known_moment, late, moment_of
 from data_pipeline.source_draft.items import ItemMapping, ItemUse
 from data_pipeline.source_draft.knowledge import concepts_called, is_called, is_kind
-from data_pipeline.source_draft.profiles import Column, Table, quoted
+from data_pipeline.source_draft.profiles import Column, Table
 from mediscale.core.concepts import Concept, by_name
 from mediscale.core.privacy import is_small
+from mediscale.storage.duckdb_tables import quoted
 
 _LEAST_MEASURED = 3
 """Columns called like a concept that make a table a wide one."""
@@ -39,13 +40,7 @@ def measured(b: Builder) -> bool:
     unit = b.first("unit", "text")
     mapped = _map(b, item, [c for c in (plain, text) if c is not None], unit)
     b.stanza.provides = _provides(b.table, mapped)
-    stated = [m for m in moments if not is_called("known", m.name)] or moments
-    time, moment = moment_of(b, stated)
-    entered = b.first("known", "time")
-    after = late(b, moment, time, "result_delay")
-    b.stanza.available = (
-        f"coalesce({b.time(entered)}, {after})" if entered and entered not in stated else after
-    )
+    time, b.stanza.available = known_moment(b, moments, "result_delay")
     coded = item.looks["loinc"] > 0.3
     fact: dict[str, Any] = {
         "event": b.event(item.header, numbers[0].header),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from data_pipeline.source_draft import measurements
-from data_pipeline.source_draft.builder import Builder, Draft, Stanza, share_of, span
+from data_pipeline.source_draft.builder import Builder, Draft, Stanza, span
 from data_pipeline.source_draft.profiles import Column, Kind, Table, identifier
 
 
@@ -204,7 +204,7 @@ def _visit_facts(b: Builder, admitted: str, ended: str) -> str:
 def death_of(b: Builder, column: Column) -> dict[str, Any]:
     """The fact of a death; a date is known at its end."""
     died = f"{b.time(column)} + interval 1 day" if column.kind == "date" else b.time(column)
-    b.stanza.comments.append(f"death is {column.header}, filled in {share_of(column.filled)} of the rows")
+    b.stanza.comments.append(f"death is {column.header}, filled in {column.filled:.0%} of the rows")
     if column.kind == "date":
         b.ask("a death in hospital needs its time, or the discharge has to say it: is that so here?")
     return {

@@ -5,9 +5,11 @@ A profile has counts and shares; the values themselves stay in the engine's data
 
 import itertools
 import json
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +19,7 @@ import pyarrow.compute as pc
 from data_pipeline.ingest import engine, extract_files, ndjson, parsing, readers
 from data_pipeline.ingest.source_tables import Csv
 from mediscale.core.errors import InputError
+from mediscale.storage.duckdb_tables import quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -144,13 +147,13 @@ def read(database: "duckdb.DuckDBPyConnection", root: Path) -> tuple[Table, ...]
     if not present:
         endings = ", ".join(extract_files.ENDINGS)
         raise InputError(f"{root} and the folders in it hold no files of data ({endings}); check the path.")
-    tables = (_table(database, files, root) for files in grouped(present))
+    tables = (_table(database, files, root) for files in grouped(present, partial(_alike, root)))
     return tuple(table for table in tables if table.rows and table.columns)
 
 
-def grouped(present: dict[str, Path]) -> Iterator[Files]:
+def grouped(present: dict[str, Path], alike: Callable[[Sequence[Path]], bool]) -> Iterator[Files]:
     """The files by table: those of a folder whose names differ by a number at their end, or that Spark wrote as parts,
-    are one."""
+    are one where they are ``alike``; sheet1.csv and sheet2.csv may be two."""
     stems = {stem(path): file for path, file in sorted(present.items())}
     names: set[str] = set()
     numberless = {path: re.sub(r"^part-\d+.*$|[-_.]?\d+$", "", Path(path).name) for path in stems}
@@ -159,16 +162,25 @@ def grouped(present: dict[str, Path]) -> Iterator[Files]:
         sorted(stems, key=lambda p: (key[p], p)), key=key.__getitem__
     ):
         own = list(group)
-        alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(own[0], own[-1], strict=False))
-        prefix = "".join(char for char, _ in alike).rstrip("0123456789") if len(own) > 1 else own[0]
+        paths = tuple(stems[path] for path in own)
+        prefix = own[0] if len(own) == 1 else os.path.commonprefix(own).rstrip("0123456789")  # noqa: RUF071 - of letters
         folder_of_parts = parent != "." and prefix == f"{parent}/"
-        if len(own) > 1 and (folder_of_parts or Path(prefix).name != Path(parent).name):
+        if len(own) > 1 and (folder_of_parts or Path(prefix).name != Path(parent).name) and alike(paths):
             name = identifier(rest.strip("-_.") or Path(parent).name)
-            file = parent if folder_of_parts else f"{prefix}*"
-            yield Files(_free(name, names), file, tuple(stems[path] for path in own))
+            yield Files(_free(name, names), parent if folder_of_parts else f"{prefix}*", paths)
             continue
         for path in own:
             yield Files(_free(identifier(Path(path).name), names), path, (stems[path],))
+
+
+def _alike(root: Path, paths: Sequence[Path]) -> bool:
+    """Whether files have most of their columns in common, as parts of one table have."""
+    formats = {extract_files.format_of(path) for path in paths}
+    if "NDJSON" in formats:
+        return len(formats) == 1
+    written = _dialect(paths[0], root)
+    headers = [set(readers.header(path, written, path.relative_to(root))) for path in paths]
+    return 2 * len(set.intersection(*headers)) >= max(map(len, headers))
 
 
 def stem(path: str) -> str:
@@ -203,7 +215,7 @@ def _table(database: "duckdb.DuckDBPyConnection", files: Files, root: Path) -> T
         paths = _paths(first, place)
         headers = list(paths)
     else:
-        written = _csv_dialect(first, place) if extract_files.format_of(first) == "CSV" else Csv()
+        written = _dialect(first, root)
         headers = readers.header(first, written, place)
     headers = list(dict.fromkeys(header for header in headers if header))
     schema = pa.schema([(header, pa.string()) for header in headers])
@@ -246,17 +258,20 @@ class _Limited:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         left = MAX_ROWS
         for batch in self.batches:
-            self.cut = batch.num_rows > left
             part = batch.slice(0, left)
+            self.cut = part.num_rows < batch.num_rows
             yield pa.RecordBatch.from_arrays([parsing.strings(c) for c in part.columns], list(self.headers))
             left -= part.num_rows
-            if left <= 0:
+            if self.cut:
                 return
 
 
-def _csv_dialect(path: Path, place: Path) -> Csv:
-    """The delimiter of the most columns; Latin-1 where the beginning is no UTF-8; the sign before most fractions."""
-    encoding = "utf-8"
+def _dialect(path: Path, root: Path) -> Csv:
+    """How a file is written: the delimiter of the most columns; Latin-1 where the beginning is no UTF-8; the sign
+    before most fractions."""
+    if extract_files.format_of(path) != "CSV":
+        return Csv()
+    place, encoding = path.relative_to(root), "utf-8"
     with pa.input_stream(str(path)) as opened:
         beginning = opened.read(1 << 20)
     try:
@@ -268,7 +283,7 @@ def _csv_dialect(path: Path, place: Path) -> Csv:
         for d in (",", ";", "\t", "|")
     }
     delimiter = max(by_delimiter, key=lambda d: by_delimiter[d])
-    fields = beginning.decode("latin-1").replace("\n", delimiter).split(delimiter)
+    fields = re.split(rf"[\r\n{re.escape(delimiter)}]", beginning.decode("latin-1"))
     commas, points = (
         sum(re.fullmatch(rf'"?[+-]?\d+{sign}\d+"?', f) is not None for f in fields) for sign in (",", r"\.")
     )
@@ -328,8 +343,3 @@ def _columns(
         of_looks = dict(zip(_LOOKS, shares, strict=True))
         profiled[header] = Column(header, filled / rows, distinct, length, of_looks)
     return profiled
-
-
-def quoted(header: str) -> str:
-    """A header as a name of SQL."""
-    return '"' + header.replace('"', '""') + '"'

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from data_pipeline.source_draft import items, measurements, people
-from data_pipeline.source_draft.builder import Builder, Draft, Stanza, late, moment_of, share_of, span
+from data_pipeline.source_draft.builder import Builder, Draft, Stanza, known_moment, late, span
 from data_pipeline.source_draft.items import ItemUse
 from data_pipeline.source_draft.knowledge import is_called, is_kind, names
 from data_pipeline.source_draft.profiles import Column, Table
@@ -82,8 +82,8 @@ def _icd(b: Builder) -> bool:
         "time": "visit.ended",
         "when": f"{code} is not null",
     }
-    share = share_of(_spelled_as_icd(column, b.table))
-    b.stanza.comments.append(f"{share} of {column.header} are spelled as ICD codes of a {kind}")
+    share = _spelled_as_icd(column, b.table)
+    b.stanza.comments.append(f"{share:.0%} of {column.header} are spelled as ICD codes of a {kind}")
     if b.visit is None:
         b.ask("rows name no visit, after whose end the codes are known: how is it found?")
     return True
@@ -192,23 +192,18 @@ def _treatments(b: Builder, use: ItemUse) -> None:
 def _coded(b: Builder) -> bool:
     """What is left: a code or a word, and a time."""
     moments = b.moments(("start", "moment"))
-    stated = [m for m in moments if not is_called("known", m.name)] or moments
     code = max(
         b.pick("own_code", "text", "number"),
         key=lambda c: (c.distinct > 1, is_called("careunit", c.name), round(c.filled, 1), c.name == "code"),
         default=None,
     )
-    if code is None or not stated:
+    if code is None or not moments:
         return False
-    time, moment = moment_of(b, stated)
-    name = b.use(code.header, "identifier" if code.kind == "number" else "string")
     kind = next((k for k in ("microbiology", "procedures", "diagnoses") if is_kind(k, b.table.name)), "")
     b.stanza.provides = kind
-    after = late(b, moment, time, "coding_delay" if kind in ("procedures", "diagnoses") else "result_delay")
-    entered = b.first("known", "time")
-    b.stanza.available = (
-        f"coalesce({b.time(entered)}, {after})" if entered and entered not in stated else after
-    )
+    delay = "coding_delay" if kind in ("procedures", "diagnoses") else "result_delay"
+    time, b.stanza.available = known_moment(b, moments, delay)
+    name = b.use(code.header, "identifier" if code.kind == "number" else "string")
     b.stanza.facts["row"] = {
         "event": b.event(code.header),
         "code": f"concat('{b.table.name.upper()}//', {name})",

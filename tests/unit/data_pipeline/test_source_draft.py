@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from benchmarks import source_draft as benchmark
 from data_pipeline import source_check, source_draft, synthetic
-from data_pipeline.ingest import shared_mappings
+from data_pipeline.ingest import engine, shared_mappings
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source
 from data_pipeline.source_draft import knowledge, profiles
@@ -75,6 +75,26 @@ def swiss_hospital(folder: Path, creatinine: str = "Kreatinin", sodium: str = "N
         ";",
     )
     write(folder, "lab.csv", ("Stay_Nr", "Abnahmezeit", "Analyt", "Wert", "Einheit"), labs, ";")
+
+
+def test_decimal_commas_are_seen_at_the_end_of_lines_as_windows_writes_them(tmp_path: Path) -> None:
+    lines = [b"fall;zeit;wert", *(b"%d;2024-01-01 10:00;%d,5" % (i, i) for i in range(50))]
+    (tmp_path / "lab.csv").write_bytes(b"\r\n".join(lines) + b"\r\n")
+    with engine.connection(Settings()) as database:
+        [table] = profiles.read(database, tmp_path)
+    assert table.csv.decimal == ","
+    assert table.columns["wert"].kind == "number"
+
+
+@pytest.mark.parametrize(("n_batches", "whole"), [(2, True), (3, False)])
+def test_a_table_is_whole_only_where_no_row_was_left_out(
+    n_batches: int, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiles, "MAX_ROWS", 4)
+    batch = pa.record_batch({"a": ["1", "2"]})
+    limited = profiles._Limited(iter([batch] * n_batches), ["a"])
+    assert sum(part.num_rows for part in limited) == 4
+    assert limited.cut is not whole
 
 
 def vital_signs(folder: Path) -> None:
@@ -270,11 +290,26 @@ def test_files_whose_names_differ_by_a_number_are_parts_but_years_beside_other_t
         "labs_1.csv", "labs_2.csv", "2019.csv", "2020.csv", "patients.csv", "notes/7.csv", "notes/8.csv",
         "d_icd9_codes.csv", "d_icd10_codes.csv", "x/part-00000-a1.parquet", "x/part-00001-b2.parquet",
     ]  # fmt: skip
-    grouped = profiles.grouped({name: tmp_path / name for name in names})
+    grouped = profiles.grouped({name: tmp_path / name for name in names}, lambda _: True)
     assert sorted((one.file, len(one.paths)) for one in grouped) == [
         ("2019", 1), ("2020", 1), ("d_icd10_codes", 1), ("d_icd9_codes", 1), ("labs_*", 2), ("notes", 2),
         ("patients", 1), ("x/part-*", 2),
     ]  # fmt: skip
+
+
+def test_files_that_share_few_columns_are_tables_of_their_own_whatever_their_names(tmp_path: Path) -> None:
+    """A workbook's sheets: read as parts of one table, the second had none of the first one's columns."""
+    write(tmp_path, "sheet1.csv", ("patient", "born"), [("1", "1950-01-01"), ("2", "1951-01-01")])
+    write(
+        tmp_path, "sheet2.csv", ("stay", "patient", "begin", "end"), [("7", "1", "2024-01-01", "2024-01-02")]
+    )
+    write(tmp_path, "sheet3.csv", ("code", "text"), [("a", "x")], ";")
+    write(tmp_path, "labs1.csv", ("patient", "item", "value"), [("1", "K", "4.1")])
+    write(tmp_path, "labs2.csv", ("patient", "item", "value", "unit"), [("2", "K", "4.2", "mmol/l")])
+    with engine.connection(Settings()) as database:
+        tables = profiles.read(database, tmp_path)
+    assert {table.name: table.rows for table in tables} == {"labs": 2, "sheet1": 2, "sheet2": 1, "sheet3": 1}
+    assert next(table for table in tables if table.name == "sheet3").csv.delimiter == ";"
 
 
 def test_parts_of_parquet_and_nested_records_are_tables(
