@@ -86,6 +86,13 @@ def latest_until(events: pa.Table) -> Ints:
     return until
 
 
+def available_by(events: pa.Table, as_of: datetime | None) -> pa.Table:
+    """The assertions that the hospital knew at ``as_of`` (naive UTC; None: all), superseded and retracted ones too."""
+    if as_of is None:
+        return events
+    return events.filter(pc.less_equal(events["available_time"], pa.scalar(as_of, pa.timestamp("us"))))
+
+
 def latest_as_of(events: pa.Table, as_of: datetime | None) -> pa.Table:
     """The latest assertion of each event as of ``as_of`` (naive UTC; None: of all), without retracted events.
 
@@ -100,7 +107,6 @@ def latest_as_of(events: pa.Table, as_of: datetime | None) -> pa.Table:
     >>> [latest_as_of(events, datetime(2150, 1, 1, hour))["numeric_value"].to_pylist() for hour in (6, 8, 10)]
     [[], [7.9], [3.9]]
     """
-    if as_of is not None:
-        events = events.filter(pc.less_equal(events["available_time"], pa.scalar(as_of, pa.timestamp("us"))))
+    events = available_by(events, as_of)
     latest = latest_until(events) == FOREVER
     return events.filter(pc.and_(pa.array(latest), pc.invert(events["retracted"])))

@@ -6,11 +6,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_pipeline.cohort import at_risk, prediction_times
 from data_pipeline.cohort.at_risk import Assertions
-from data_pipeline.cohort.bitemporal import BitemporalTime, latest_as_of
+from data_pipeline.cohort.bitemporal import BitemporalTime, available_by, latest_as_of
 from data_pipeline.cohort.outcome_labels import Label, Rises, label_of
 from data_pipeline.cohort.stays import Patient, Stay, patients
 from mediscale.core import tasks
@@ -29,9 +28,7 @@ def cohort(events: pa.Table, task: TaskName, as_of: datetime | None, shard: int)
     the ``stay_id``. Where a stay has several predictions, each has a row: one that passed most steps is the stay's in
     the flow, and the others are ``further`` ones.
     """
-    if as_of is not None:
-        events = events.filter(pc.less_equal(events["available_time"], pa.scalar(as_of, pa.timestamp("us"))))
-    declared = tasks.load(task)
+    events, declared = available_by(events, as_of), tasks.load(task)
     records = at_risk.assertions(events, declared)
     rows = [
         row

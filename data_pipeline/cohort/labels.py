@@ -10,11 +10,11 @@ then.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import NaiveDatetime
 
 from data_pipeline import shards
 from data_pipeline.cohort import prediction_times
@@ -42,7 +42,7 @@ class Params(Frozen):
     task: RuntimeInput[TaskName]
     absent: RuntimeInput[tuple[str, ...]] = ()
     """Files that the extract does not have, as bronze reports them."""
-    as_of: datetime | None = None
+    as_of: NaiveDatetime | None = None
     """Only what was known at this time (naive UTC) is used.
 
     None: everything is used, and every stay is taken to be completely followed up."""
@@ -158,7 +158,7 @@ class _Group:
 
     files: list[TableFile]
     """The labels, not committed yet."""
-    counts: "list[FlowCount]"
+    counts: list[FlowCount]
     contradictions: int
 
 

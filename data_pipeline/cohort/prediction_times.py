@@ -4,10 +4,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_pipeline.cohort import at_risk
-from data_pipeline.cohort.bitemporal import BitemporalTime, latest_as_of
+from data_pipeline.cohort.bitemporal import BitemporalTime, available_by, latest_as_of
 from data_pipeline.cohort.stays import Patient, Stay, patients
 from mediscale.core.task_times import Anchor, MayBeAsked, PredictionTime
 from mediscale.core.tasks import ADULT_YEARS, Task
@@ -26,7 +25,7 @@ def due_predictions(
     They come in order of prediction time, then of subject. Only what was known at ``until`` is used, so that stays
     which have not ended yet count; of who is at risk, what was known at the prediction time. All times are naive UTC.
     """
-    visible = events.filter(pc.less_equal(events["available_time"], pa.scalar(until, pa.timestamp("us"))))
+    visible = available_by(events, until)
     records = at_risk.assertions(visible, task)
     predictions = {
         (at, patient.subject_id)

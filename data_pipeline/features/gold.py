@@ -6,15 +6,15 @@ anything.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import NaiveDatetime
 
 from data_pipeline import shards
-from data_pipeline.cohort.bitemporal import Floats
+from data_pipeline.cohort.bitemporal import Floats, available_by
 from data_pipeline.features import kernel
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import LeakError
@@ -34,7 +34,7 @@ class Params(Frozen):
     events: RuntimeInput[TableRef]
     labels: RuntimeInput[TableRef]
     task: RuntimeInput[TaskName]
-    as_of: datetime | None = None
+    as_of: NaiveDatetime | None = None
     """Assertions known later than this (naive UTC) are not used, so a backfilled night gives what that night had."""
     audited_per_shard: int = 8
     """Predictions of each shard that are computed again for the audit."""
@@ -93,11 +93,7 @@ def _shard_features(settings: Settings, params: Params, shard: int) -> pa.Table:
         columns=list(_PREDICTION_COLUMNS), filter=pc.field("shard") == shard
     )
     predictions = predictions.sort_by([(name, "ascending") for name in FEATURES.key])
-    events = shards.read(settings, params.events, shard, kernel.COLUMNS)
-    if params.as_of is not None:
-        events = events.filter(
-            pc.less_equal(events["available_time"], pa.scalar(params.as_of, pa.timestamp("us")))
-        )
+    events = available_by(shards.read(settings, params.events, shard, kernel.COLUMNS), params.as_of)
     values = kernel.compute(events, predictions, params.task)
     _audit(events, predictions, values, params)
     return _table(predictions, values, params.task)

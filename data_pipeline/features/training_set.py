@@ -87,7 +87,7 @@ def _counts(labels: pa.Table) -> dict[str, dict[str, int]]:
         rows = labels.filter(pc.equal(labels["split"], split))
         counts[split] = {
             "n": rows.num_rows,
-            "events": pc.sum(rows["boolean_value"], min_count=0).as_py() or 0,
+            "events": pc.sum(rows["boolean_value"], min_count=0).as_py(),
             "subjects": pc.count_distinct(rows["subject_id"]).as_py(),
         }
     return counts
