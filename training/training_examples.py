@@ -102,9 +102,13 @@ class Examples:
 
 
 def load(
-    settings: Settings, ref: TableRef, split: Split, features: Sequence[str], part: tuple[int, int] = (0, 1)
+    settings: Settings,
+    ref: TableRef,
+    split: Split | None,
+    features: Sequence[str],
+    part: tuple[int, int] = (0, 1),
 ) -> Examples:
-    """One split. ``part = (i, n)`` reads only the patients that fall to worker i of n.
+    """The rows of one split, or of all (None). ``part = (i, n)`` reads only the patients that fall to worker i of n.
 
     Raises:
         InputError: the table lacks some of the features.
@@ -117,7 +121,7 @@ def load(
         raise InputError(
             f"{ref} lacks {len(absent)} of the {len(features)} inputs; build it again with this version."
         )
-    row_filter = pc.field("split") == split
+    row_filter = pc.scalar(True) if split is None else pc.field("split") == split
     worker, workers = part
     if workers > 1:
         subject = pc.field("subject_id")

@@ -68,13 +68,7 @@ def read_verified(settings: Settings, model: ModelRef) -> dict[str, bytes]:
         NotFoundError: the files are gone.
         StorageError: they were changed.
     """
-    folder = registry.locate(settings, model.uri)
-    files = _read_files(folder, answering_only=True)
-    if _digest(folder, files) != model.digest:
-        raise StorageError(
-            f"The files of {model} were changed since it was registered; restore them from a backup or train it again."
-        )
-    return files
+    return _verified(settings, model, answering_only=True)
 
 
 def all_files(settings: Settings, model: ModelRef) -> dict[str, bytes]:
@@ -84,15 +78,24 @@ def all_files(settings: Settings, model: ModelRef) -> dict[str, bytes]:
         NotFoundError: the files are gone.
         StorageError: those that answer were changed.
     """
-    return _read_files(registry.locate(settings, model.uri), answering_only=False) | read_verified(
-        settings, model
-    )
+    return _verified(settings, model, answering_only=False)
 
 
 def note_model_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The note model's files of a version that reads notes."""
     prefix = f"{NOTES_FOLDER}/"
     return {name.removeprefix(prefix): content for name, content in files.items() if name.startswith(prefix)}
+
+
+def _verified(settings: Settings, model: ModelRef, answering_only: bool) -> dict[str, bytes]:
+    folder = registry.locate(settings, model.uri)
+    files = _read_files(folder, answering_only)
+    answering = {name: content for name, content in files.items() if name in ANSWERING_FILES}
+    if _digest(folder, answering) != model.digest:
+        raise StorageError(
+            f"The files of {model} were changed since it was registered; restore them from a backup or train it again."
+        )
+    return files
 
 
 def _digest(folder: str, files: Mapping[str, bytes]) -> str:

@@ -15,7 +15,6 @@ from mediscale.core.annotations import PatientCount
 from mediscale.core.errors import InputError, QualityError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.splits import SPLITS
 from mediscale.core.tasks import TaskName
 from mediscale.inference import tabular
 from training import training_examples
@@ -84,7 +83,7 @@ def run(
         raise InputError(
             f"{other} lacks {len(missing)} of the {len(features)} inputs of {model}; build it with the same task."
         )
-    rows = _concatenated([training_examples.load(settings, other, split, features) for split in SPLITS])
+    rows = training_examples.load(settings, other, None, features)
     if rows.events in (0, len(rows)):
         raise QualityError(f"All rows of {other} have one outcome; {model} can't be judged on them.")
     train = training_examples.load(settings, trained_on, "train", features)
@@ -99,20 +98,6 @@ def run(
         metrics=held_out.all_metrics(),
         recalibrations=tuple(recalibrations(log_odds, rows)),
         inputs=tuple(_shift(name, features.index(name), train, rows) for name in names),
-    )
-
-
-def _concatenated(parts: list[Examples]) -> Examples:
-    return Examples(
-        subjects=np.concatenate([part.subjects for part in parts]),
-        times=np.concatenate([part.times for part in parts]),
-        outcomes=np.concatenate([part.outcomes for part in parts]),
-        inputs=np.concatenate([part.inputs for part in parts]),
-        attributes={
-            name: np.concatenate([part.attributes[name] for part in parts]) for name in parts[0].attributes
-        },
-        admissions=np.concatenate([part.admissions for part in parts]),
-        stays=np.concatenate([part.stays for part in parts if part.stays is not None]),
     )
 
 

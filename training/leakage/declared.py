@@ -81,9 +81,9 @@ def one_patient_one_split(frozen: pa.Table) -> Check:
     subjects, split = frozen["subject_id"].to_numpy(), np.asarray(frozen["split"].to_pylist(), dtype=np.str_)
     own, index = np.unique(subjects, return_inverse=True)
     assigned = np.array([assign_split(int(subject)) for subject in own], dtype=np.str_)
-    pairs = np.unique(np.char.add(np.char.add(index.astype(np.str_), "/"), split))
-    n_twice = len(pairs) - len(own)
-    problems = [f"{count(n_twice)} patients stand in two splits"] if n_twice else []
+    splits = frozen.group_by("subject_id").aggregate([("split", "count_distinct")])
+    n_twice = pc.sum(pc.greater(splits["split_count_distinct"], 1)).as_py()
+    problems = [f"{count(n_twice)} patients stand in several splits"] if n_twice else []
     problems += _problems(
         ("stays are not in the split that their patient is assigned to", split != assigned[index])
     )

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_pipeline.cohort.bitemporal import DAY, HOUR, Ints, microseconds
 from data_pipeline.features import comorbidity
@@ -137,13 +136,4 @@ def later_corrections(sample: Sample) -> pa.Table:
 
 
 def _appended(events: pa.Table, rows: dict[str, object]) -> pa.Table:
-    columns = [
-        pc.cast(
-            pa.chunked_array([rows[f.name]])
-            if not isinstance(rows[f.name], pa.ChunkedArray)
-            else rows[f.name],
-            f.type,
-        )
-        for f in events.schema
-    ]
-    return pa.concat_tables([events, pa.table(columns, schema=events.schema)])
+    return pa.concat_tables([events, pa.table(rows).select(events.column_names).cast(events.schema)])

@@ -23,10 +23,11 @@ from mediscale.core import task_names, tasks
 from mediscale.core.concepts import CONCEPTS
 from mediscale.core.errors import LeakError, NotFoundError
 from mediscale.core.settings import Settings
+from mediscale.core.splits import SPLITS
 from mediscale.pipeline import runtime_inputs
 from mediscale.storage import calls, lake
 from training import training_examples
-from training.leakage import fitted, leakage
+from training.leakage import declared, fitted, leakage
 from training.tabular import xgboost_training
 from training.tabular.recipe import Recipe
 from training.training_examples import Examples
@@ -437,6 +438,14 @@ def test_a_task_that_reads_the_discharge_is_caught(
         for cached in caches:
             cached.cache_clear()
     assert failed["outcome_facts"].startswith("left_dead_stay differ")
+
+
+def test_a_patient_in_three_splits_is_one_patient() -> None:
+    frozen = pa.table(
+        {"subject_id": list(range(12)) * 3, "split": [split for split in SPLITS for _ in range(12)]}
+    )
+    check = declared.one_patient_one_split(frozen)
+    assert check.shown.startswith("12 patients stand in several splits")
 
 
 def test_a_person_names_a_dataset_and_a_task_alone(one_run: Settings) -> None:
