@@ -83,12 +83,13 @@ def _periods(stay: Stay, anchor: Anchor) -> Iterator[tuple[BitemporalTime, datet
 
 
 def _alive_in_hospital(stay: Stay, at: datetime) -> bool:
-    """Whether a visit of the stay was going on and the patient alive.
+    """Whether a visit of the stay was going on, and known to be, and the patient alive.
 
     Between two visits of a merged stay the patient is not in hospital: nobody knew yet that the patient would return.
     """
     in_hospital = any(
-        visit.admitted.time <= at and (visit.discharged is None or visit.discharged.time > at)
+        max(visit.admitted.time, visit.admitted.available) <= at
+        and (visit.discharged is None or visit.discharged.time > at)
         for visit in stay.visits
     )
     return in_hospital and not (stay.death and stay.death.time <= at)

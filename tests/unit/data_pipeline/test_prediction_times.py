@@ -81,6 +81,16 @@ def test_who_is_at_home_after_a_day_is_not_asked_about_though_a_return_follows(
     assert max(passed) < len(MORTALITY.steps)
 
 
+def test_who_is_back_and_not_yet_booked_in_is_not_asked_about(events: Draw) -> None:
+    """When a day had passed the patient was back, as the record says since the evening, and at home as it said then."""
+    booked_late = AT_HOME.replace(
+        "2022-03-02 18:00 | HOSPITAL_ADMISSION", "2022-03-02 09:30 | HOSPITAL_ADMISSION"
+    )
+    assert prediction_times.due_predictions(events(booked_late), MORTALITY, march(2), march(9)) == []
+    passed = cohort_flow.cohort(events(booked_late), "mortality", None, 0)["steps"].to_pylist()
+    assert max(passed) < len(MORTALITY.steps)
+
+
 def test_nobody_is_asked_about_twice_and_nobody_is_forgotten(events: Draw) -> None:
     nights = [march(day) for day in range(1, 8)]
     each = [prediction_times.due_predictions(events(WARD), MORTALITY, *span) for span in pairwise(nights)]
