@@ -27,7 +27,6 @@ from mediscale.inference import model_files, tabular
 from mediscale.inference.model_files import NOTES_FOLDER, PREDICTOR_FILE, SPEC_FILE
 from mediscale.inference.model_spec import Combination, PredictorSpec
 from mediscale.inference.note_model_spec import NoteSpec
-from mediscale.inference.tabular import Predictor
 from mediscale.storage import lake
 from mediscale.storage.calls import canonical
 from training import tracking, training_examples
@@ -78,9 +77,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     )
     if params.note_model is None:
         return nothing
-    table = tabular.load(settings, params.model, params.task)
-    notes = _note_files(settings, params.note_model)
-    answers = _answers(settings, params, params.note_model, table, notes)
+    table, notes, answers = _models(settings, params, params.note_model)
     if not len(answers):
         return nothing
     judged = _judged(answers)
@@ -94,8 +91,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     )
     model = params.model
     if better:
-        model = tracking.find(settings, params.dataset, table.spec.name, key) or tracking.log(
-            settings, _training(settings, params, key, table.spec, notes, answers)
+        model = tracking.find(settings, params.dataset, table.name, key) or tracking.log(
+            settings, _training(settings, params, key, table, notes, answers)
         )
     return Result(
         model=model,
@@ -113,10 +110,7 @@ def fit(params: Params, settings: Settings, key: str) -> Training:
         MediscaleError: as ``run``.
     """
     assert params.note_model is not None
-    table = tabular.load(settings, params.model, params.task)
-    notes = _note_files(settings, params.note_model)
-    answers = _answers(settings, params, params.note_model, table, notes)
-    return _training(settings, params, key, table.spec, notes, answers)
+    return _training(settings, params, key, *_models(settings, params, params.note_model))
 
 
 @dataclass(frozen=True)
@@ -142,9 +136,13 @@ Contender = Callable[[Answers, Answers], Floats]
 """Risks (n) of the second answers by a fit on the first."""
 
 
-def _answers(
-    settings: Settings, params: Params, note_model: NoteModel, table: Predictor, notes: Mapping[str, bytes]
-) -> Answers:
+def _models(
+    settings: Settings, params: Params, note_model: NoteModel
+) -> tuple[PredictorSpec, dict[str, bytes], Answers]:
+    """The table model's specification, the note model's files, and the answers of both."""
+    table = tabular.load(settings, params.model, params.task)
+    files = model_files.read_verified(settings, note_model.model)
+    notes = {name: files[name] for name in model_files.NOTE_FILES}
     platt = NoteSpec.model_validate_json(notes[SPEC_FILE]).calibration
     rows = training_examples.load(settings, params.training_set, "tuning", table.spec.features)
     margins_table = lake.read(settings, note_model.margins)
@@ -160,7 +158,7 @@ def _answers(
         )
     margins = np.array([margin_of[row] for row in tuning_stays])
     answers = Answers(rows, table.log_odds(rows.inputs), platt.log_odds(margins))
-    return answers.where(np.isfinite(margins))
+    return table.spec, notes, answers.where(np.isfinite(margins))
 
 
 def _judged(answers: Answers) -> dict[str, Floats]:
@@ -244,11 +242,6 @@ def _loss(answers: Answers, risks: Floats) -> float:
 def _thresholds(params: Params, answers: Answers, judged: Mapping[str, Floats]) -> dict[str, float]:
     chosen = calibration.operating_points(judged["together"], answers.outcomes)
     return {"clinical": tasks.load(params.task).policy.clinical_threshold, **chosen}
-
-
-def _note_files(settings: Settings, note_model: NoteModel) -> dict[str, bytes]:
-    files = model_files.read_verified(settings, note_model.model)
-    return {name: files[name] for name in model_files.NOTE_FILES}
 
 
 def _training(

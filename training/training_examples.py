@@ -46,10 +46,12 @@ class Examples:
 
     @property
     def patients(self) -> int:
+        """Distinct patients."""
         return len(np.unique(self.subjects))
 
     @property
     def events(self) -> int:
+        """Rows with the outcome."""
         return int(self.outcomes.sum())
 
     @property

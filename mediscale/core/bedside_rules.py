@@ -4,6 +4,7 @@
 read, and not when a model is there to be compared.
 """
 
+import math
 from typing import Literal
 
 BedsideRule = Literal["news2", "lace", "creatinine_ratio", "prior_admissions"]
@@ -19,3 +20,15 @@ READ: dict[BedsideRule, tuple[str, ...]] = {
     "prior_admissions": ("prior_inpatient_stays_last_stay",),
 }  # fmt: skip
 """Features that a task has to declare; of those that every task has a rule reads more."""
+
+Bands = tuple[tuple[float, int], ...]
+"""(largest value, points), from the smallest value on."""
+NEWS2: dict[str, Bands] = {
+    "respiratory_rate": ((8, 3), (11, 1), (20, 0), (24, 2), (math.inf, 3)),
+    "oxygen_saturation": ((91, 3), (93, 2), (95, 1), (math.inf, 0)),
+    "systolic_blood_pressure": ((90, 3), (100, 2), (110, 1), (219, 0), (math.inf, 3)),
+    "heart_rate": ((40, 3), (50, 1), (90, 0), (110, 1), (130, 2), (math.inf, 3)),
+    "temperature": ((35, 3), (36, 1), (38, 0), (39, 1), (math.inf, 2)),
+}
+"""The vital signs of the National Early Warning Score 2 (Royal College of Physicians 2017), SpO2 by its scale 1; by
+concept, in the concept's unit. Beside them the score counts oxygen that is given, and consciousness."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from data_pipeline.features import kernel
 from mediscale.core import tasks
-from mediscale.core.bedside_rules import READ, BedsideRule
+from mediscale.core.bedside_rules import NEWS2, READ, Bands, BedsideRule
 from mediscale.core.errors import UsageError
 from mediscale.core.tasks import TaskName
 from training.statistics.metrics import Floats
@@ -64,39 +64,31 @@ def rule_of(task: TaskName) -> Rule:
     return RULES[name]
 
 
-def _points(values: Floats, steps: Sequence[tuple[float, int]], beyond: int) -> Floats:
-    """Points of the first step whose upper end, included, a value does not pass; ``beyond`` above the last."""
-    ends = np.array([end for end, _ in steps])
-    points = np.array([*(points for _, points in steps), beyond], dtype=np.float64)
-    return np.asarray(points[np.searchsorted(ends, values, side="left")])
+def _points(values: Floats, bands: Bands) -> Floats:
+    ends, points = zip(*bands, strict=True)
+    return np.asarray(points, dtype=np.float64)[np.searchsorted(ends, values, side="left")]
 
 
 def _news2(rows: _Named) -> Floats:
     best = {"gcs_eye_last_24h": 4, "gcs_verbal_last_24h": 5, "gcs_motor_last_24h": 6}
     coma_scale = np.sum([rows.or_normal(name, normal) for name, normal in best.items()], axis=0)
-    points = (
-        _points(rows.or_normal("respiratory_rate_last_24h", 16), [(8, 3), (11, 1), (20, 0), (24, 2)], 3)
-        + _points(rows.or_normal("oxygen_saturation_last_24h", 98), [(91, 3), (93, 2), (95, 1)], 0)
-        + _points(
-            rows.or_normal("systolic_blood_pressure_last_24h", 120),
-            [(90, 3), (100, 2), (110, 1), (219, 0)],
-            3,
-        )
-        + _points(
-            rows.or_normal("heart_rate_last_24h", 75), [(40, 3), (50, 1), (90, 0), (110, 1), (130, 2)], 3
-        )
-        + _points(rows.or_normal("temperature_last_24h", 37), [(35, 3), (36, 1), (38, 0), (39, 1)], 2)
-        + 2.0 * (rows.or_normal("fio2_last_24h", 21) > 21)
-        + 3.0 * (coma_scale < 15)
-    )
-    return np.asarray(points)
+    signs = [
+        _points(rows.or_normal(f"{sign}_last_24h", _NORMAL[sign]), bands) for sign, bands in NEWS2.items()
+    ]
+    oxygen = 2.0 * (rows.or_normal("fio2_last_24h", 21) > 21)
+    return np.asarray(np.sum(signs, axis=0) + oxygen + 3.0 * (coma_scale < 15))
+
+
+_NORMAL = {
+    "respiratory_rate": 16, "oxygen_saturation": 98, "systolic_blood_pressure": 120, "heart_rate": 75, "temperature": 37
+}  # fmt: skip
 
 
 def _lace(rows: _Named) -> Floats:
     days = np.floor(rows.or_normal("hours_since_admission", 0) / 24)
-    stay = _points(days, [(0, 0), (1, 1), (2, 2), (3, 3), (6, 4), (13, 5)], 7)
+    stay = _points(days, ((0, 0), (1, 1), (2, 2), (3, 3), (6, 4), (13, 5), (np.inf, 7)))
     acute = 3.0 * (rows.or_normal("emergency_admission", 0) > 0)
-    illness = _points(rows.or_normal("charlson_score", 0), [(0, 0), (1, 1), (2, 2), (3, 3)], 5)
+    illness = _points(rows.or_normal("charlson_score", 0), ((0, 0), (1, 1), (2, 2), (3, 3), (np.inf, 5)))
     return stay + acute + illness + np.minimum(rows.or_normal("prior_visits_365d", 0), 4)
 
 

@@ -53,6 +53,7 @@ class Performance:
     resamples: Resamples
 
     def estimate(self, metric: Metric) -> Estimate:
+        """A metric of the risks, with its interval."""
         return self.of(metric, self.risk)
 
     def of(self, metric: Metric, risk: Floats) -> Estimate:
@@ -71,6 +72,7 @@ class Performance:
 
     @property
     def counts(self) -> Counts:
+        """Rows, outcomes and patients that the figures rest on."""
         stays = self.rows.stays_with_outcome
         return Counts(
             n=len(self.rows),
@@ -80,9 +82,11 @@ class Performance:
         )
 
     def all_metrics(self) -> dict[str, Estimate]:
+        """Each of ``METRICS``, by name."""
         return {name: self.estimate(metric) for name, metric in METRICS.items()}
 
     def all_curves(self) -> Curves:
+        """The curves over all operating points; empty where a class has fewer than ``SMALL_COUNT`` patients."""
         if not self.both_classes_are_many():
             return Curves()
         return Curves(
@@ -92,6 +96,7 @@ class Performance:
         )
 
     def alarms(self, thresholds: Sequence[float]) -> Iterator[Alarms]:
+        """What acting at or above each threshold means; nothing where the curves are empty."""
         if self.both_classes_are_many():
             yield from map(self._alarms, thresholds)
 
@@ -111,6 +116,7 @@ class Performance:
         return tuple(map(float, curves.roc(outcomes, score, metrics.unweighted(outcomes))[0]))
 
     def both_classes_are_many(self) -> bool:
+        """Whether at least ``SMALL_COUNT`` patients have the outcome, and as many lack it."""
         outcomes = self.rows.outcomes
         return all(len(np.unique(self.rows.subjects[outcomes == k])) >= SMALL_COUNT for k in (0, 1))
 
@@ -133,6 +139,7 @@ class Performance:
         return Bin(counts=part.counts, predicted=float(part.risk.mean()), observed=rate)
 
     def net_benefit(self, threshold: float) -> Benefit:
+        """Net benefit per patient of acting at or above a threshold, beside acting on everybody and on nobody."""
         metric, everybody = metrics.net_benefit(threshold), np.ones(len(self.rows))
         y = self.rows.outcomes
 
@@ -147,6 +154,7 @@ class Performance:
         )
 
     def baseline(self, kind: str, name: str, source: str, risk: Floats) -> Baseline:
+        """A simpler predictor by its risks or points (n) of the same rows."""
         return Baseline.model_validate(
             {
                 "kind": kind,

@@ -101,7 +101,8 @@ def platt(margin: Floats, outcomes: Floats) -> Calibration:
 
 
 def risks(margin: Floats, calibration: Calibration) -> Floats:
-    return metrics.sigmoid(calibration.slope * margin + calibration.intercept)
+    """The calibrated risks (n) of uncalibrated log-odds (n)."""
+    return metrics.sigmoid(calibration.log_odds(margin))
 
 
 def operating_points(risk: Floats, outcomes: Floats) -> dict[str, float]:

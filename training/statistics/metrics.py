@@ -71,6 +71,7 @@ def unweighted(y: Floats) -> Floats:
 
 
 def logit(p: Floats) -> Floats:
+    """Log-odds of risks; those of 0 and 1 are finite."""
     q = np.clip(p, _TINY, 1 - _TINY)
     return np.log(q) - np.log1p(-q)
 

@@ -1,6 +1,5 @@
 """Urgency and risk stratum of a note, each with the factors that raised it."""
 
-import math
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from data_pipeline.notes.analysis.fields import (
     Vital,
 )
 from data_pipeline.notes.analysis.sections import Sections
+from mediscale.core.bedside_rules import NEWS2
 
 _GRAVE = frozenset(
     {
@@ -115,13 +115,13 @@ def news2(vitals: list[Vital]) -> tuple[int, list[RiskFactor]]:
 _URGENT_SCORE, _EMERGENCY_SCORE, _RED = 5, 7, 3
 """The score's thresholds of an urgent and of an emergency response; one sign with three points is urgent, too."""
 _POINTS = {
-    "blood pressure": ((90, 3), (100, 2), (110, 1), (219, 0), (math.inf, 3)),
-    "heart rate": ((40, 3), (50, 1), (90, 0), (110, 1), (130, 2), (math.inf, 3)),
-    "respiratory rate": ((8, 3), (11, 1), (20, 0), (24, 2), (math.inf, 3)),
-    "oxygen saturation": ((91, 3), (93, 2), (95, 1), (math.inf, 0)),
-    "temperature": ((35.0, 3), (36.0, 1), (38.0, 0), (39.0, 1), (math.inf, 2)),
+    "blood pressure": NEWS2["systolic_blood_pressure"],
+    "heart rate": NEWS2["heart_rate"],
+    "respiratory rate": NEWS2["respiratory_rate"],
+    "oxygen saturation": NEWS2["oxygen_saturation"],
+    "temperature": NEWS2["temperature"],
 }
-"""(largest value, points) of each sign, from the smallest value on; the systolic of a blood pressure."""
+"""Of each sign; of a blood pressure the systolic."""
 
 
 def _points(vital: Vital) -> int:
