@@ -9,7 +9,7 @@ import asyncio
 from asyncio import TimerHandle
 from typing import TYPE_CHECKING, Any, Literal
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from serving import refusals
 from serving.routes.predict import BODY_BYTES
@@ -28,6 +28,10 @@ SMALL_BODY_BYTES = 2**16
 """What any request may send whatever the others do: uvicorn holds as much unread."""
 ALL_BODIES_BYTES = 10 * BODY_BYTES
 """Of all bodies larger than that which arrive or are worked on at one time."""
+PIPELINED = 16
+"""Requests that wait on one connection for the answer to the one before; one more ends it after what was asked."""
+UNREAD_SECONDS = 30
+"""How long an answer may lie here that its peer does not take; the kernel then ends the connection."""
 LINGER_SECONDS = 1.0
 """How long what a refused peer still sends is thrown away, so that it reads its answer before the connection ends."""
 
@@ -53,6 +57,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         self._body_bytes = 0
         self._refused = False
+        self._answering: RequestResponseCycle | None = None
+        """The request that is worked on, or was last."""
+        self._arriving_body = False
+        """Whether it is the body of ``cycle`` that arrives."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -85,6 +93,11 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
+        if len(self.pipeline) >= PIPELINED:
+            self._refuse(
+                503, "Too many requests were sent before the first was answered; send fewer at once."
+            )
+            raise _RefusedError
         self._expect("head")
 
     def on_headers_complete(self) -> None:
@@ -98,6 +111,7 @@ class BoundedHttp(HttpToolsProtocol):
             raise _RefusedError
         self._expect("body")
         super().on_headers_complete()
+        self._arriving_body = True
         if self._service.draining:
             self.cycle.keep_alive = False
 
@@ -116,8 +130,13 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._arriving_body = False
         self._expect(None)
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         self._free_body()
@@ -168,7 +187,11 @@ class BoundedHttp(HttpToolsProtocol):
         self._body_bytes = 0
 
     def _refuse(self, status: int, sentence: str) -> None:
-        """Answers, and throws away what still comes until the peer has had time to read the answer."""
+        """Answers, and throws away what still comes until the peer has had time to read the answer.
+
+        Where requests before it wait for their answers they get them, and the connection ends with the last of these:
+        the peer would take this one for the first's.
+        """
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
@@ -176,6 +199,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._free_body()
         self._service.metrics.refusals.labels(status).inc()
+        if (before := self._last_before()) is not None:
+            before.keep_alive = False
+            return
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
             # none before the first request's begins
             path = bytes(getattr(self, "url", b"")).decode("latin-1")
@@ -185,11 +211,18 @@ class BoundedHttp(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.body.clear()
             self.cycle.message_event.set()
-        self.pipeline.clear()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def _last_before(self) -> RequestResponseCycle | None:
+        """The last request before the one that arrives, if its answer is still to come."""
+        refused = self.cycle if self._arriving_body else None
+        if self.pipeline and self.pipeline[0][0] is refused:
+            self.pipeline.popleft()
+        last = self.pipeline[0][0] if self.pipeline else self._answering
+        return None if last is None or last is refused or last.response_complete else last
 
 
 def _content_length(headers: list[tuple[bytes, bytes]]) -> int:

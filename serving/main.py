@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,7 @@ from mediscale.core.errors import BusyError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import private_files
 from mediscale.storage.history_entries import Alias
-from serving import served_datasets, worker_processes
+from serving import bounded_http, served_datasets, worker_processes
 from serving.security.listening import Listening
 from serving.served_datasets import Datasets
 
@@ -90,7 +91,14 @@ def _serve_at(
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+        if sys.platform == "linux":  # its connections have it, too
+            listener.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, bounded_http.UNREAD_SECONDS * 1000
+            )
+        return listener
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise BusyError(

@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from fixtures.promoted_models import promoter
 from fixtures.server_process import Server
 
 from mediscale.core.settings import Settings
-from serving.bounded_http import CONNECTIONS, HEAD_BYTES, HEAD_FIELDS
+from serving.bounded_http import CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, PIPELINED
 from serving.routes.predict import BODY_BYTES
 
 SECONDS = 1.5
-QUICKER = f"bounded_http.HEAD_SECONDS = bounded_http.BODY_SECONDS = {SECONDS}"
+UNREAD = 2
+QUICKER = f"bounded_http.HEAD_SECONDS = bounded_http.BODY_SECONDS = {SECONDS}; bounded_http.UNREAD_SECONDS = {UNREAD}"
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +258,56 @@ def test_who_waits_for_leave_to_send_gets_it_or_the_refusal_and_pipelined_reques
         while part := connection.recv(2**16):
             received += part
     assert received.count(b"HTTP/1.1 200 OK") == 4
+
+
+def test_of_requests_sent_ahead_few_are_kept_and_those_are_answered(server: Server) -> None:
+    counted = refusals(server, 503)
+    with closing(peer(server)) as connection:
+        connection.sendall(b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n" * 1500)
+        status, text = answer(connection)
+    assert (status, text.count("HTTP/1.1 200 OK") + 1) == (200, PIPELINED + 1)
+    assert text.count("connection: close") == 1
+    assert refusals(server, 503) == counted + 1
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        START + b"x-filler: " + b"y" * HEAD_BYTES + b"\r\n\r\n",
+        START + b"content-length: %d\r\n\r\n{" % (BODY_BYTES + 1),
+        START + b"content-length: 50\r\n\r\n{",
+        b"BREW /predict HTTP/1.1\r\n\r\n",
+    ],
+    ids=["head", "body", "half a body", "no HTTP"],
+)
+def test_a_refusal_takes_no_place_of_an_answer_that_was_asked_for_before(
+    server: Server, refused: bytes
+) -> None:
+    body = b'{"age": 67}'
+    first = START + b"content-length: %d\r\n\r\n" % len(body) + body
+    with closing(peer(server)) as connection:
+        connection.sendall(first * 2 + refused)
+        status, text = answer(connection)
+    assert (status, text.count("prediction_id"), text.count("HTTP/1.1 200")) == (200, 2, 1)
+
+
+def test_who_does_not_read_the_answers_holds_no_socket_for_ever(server: Server) -> None:
+    with closing(socket.socket()) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((server.host, server.port))
+        own = connection.getsockname()
+        for _ in range(100):  # more than the kernel's buffers take
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            time.sleep(0.01)
+        assert own in peers(server), "it waits to be read"
+        deadline = time.monotonic() + 10 * UNREAD
+        while own in peers(server) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert own not in peers(server)
+
+
+def peers(server: Server) -> list[tuple[str, int]]:
+    return [each.raddr for each in psutil.Process(server.process.pid).net_connections("tcp") if each.raddr]
 
 
 def test_malformed_requests_get_no_five_hundred(server: Server) -> None:
