@@ -2,8 +2,11 @@
 
 import asyncio
 import gc
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,6 +17,7 @@ from mediscale.core.settings import Settings
 from mediscale.inference.model_spec import NOTICE
 from serving import refusals
 from serving.language.languages import Languages
+from serving.log import logged_answers
 from serving.log.prediction_log import PredictionLog
 from serving.risk.models import Predictors
 from serving.routes import admin, analyze, approvals, docs, ehr, feedback, generate, openai, predict
@@ -119,18 +123,22 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
     async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Service]]:
         await asyncio.to_thread(service.check_keys)
         await asyncio.to_thread(service.follow)
-        tasks = [
-            asyncio.create_task(_repeat(service.follow, POLL_SECONDS)),
-            asyncio.create_task(_repeat(service.follow_language, POLL_SECONDS, at_once=True)),
-            asyncio.create_task(_repeat(service.check_keys, POLL_SECONDS)),
-            asyncio.create_task(_repeat(service.check_log, POLL_SECONDS)),
-            asyncio.create_task(_repeat(service.check_files, FILES_SECONDS)),
-            asyncio.create_task(_repeat(service.check_certificate, FILES_SECONDS)),
-            asyncio.create_task(_repeat(service.check_language, FILES_SECONDS)),
-            asyncio.create_task(_repeat(service.flush, FLUSH_SECONDS)),
-            asyncio.create_task(_repeat(service.follow_lake, LAKE_SECONDS, at_once=True)),
-            asyncio.create_task(asyncio.to_thread(service.flush_orphaned_logs)),
+        rounds = [
+            _Round(service.check_keys, POLL_SECONDS, POLL_SECONDS),
+            _Round(service.follow, POLL_SECONDS, POLL_SECONDS),
+            _Round(service.follow_language, POLL_SECONDS),
+            _Round(service.check_log, POLL_SECONDS, POLL_SECONDS),
+            _Round(service.check_files, FILES_SECONDS, FILES_SECONDS),
+            _Round(service.check_certificate, FILES_SECONDS, FILES_SECONDS),
+            _Round(service.check_language, FILES_SECONDS, FILES_SECONDS),
+            _Round(service.flush, FLUSH_SECONDS, FLUSH_SECONDS),
+            _Round(service.follow_lake, LAKE_SECONDS),
+            _Round(service.flush_orphaned_logs, math.inf),
         ]
+        # Each has a thread: while a lake hangs, keys that were revoked are refused all the same.
+        threads = ThreadPoolExecutor(len(rounds), "background")
+        tasks = [asyncio.create_task(_repeat(each, threads)) for each in rounds]
+        logged_answers.table_of("", [])  # what Arrow imports for its first table is imported now, and frozen
         gc.collect()
         gc.freeze()  # what is loaded now lives as long as the process: no collection need look at it
         yield {"service": service}
@@ -139,14 +147,24 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(service.flush)
+        await asyncio.to_thread(threads.shutdown)
         await asyncio.to_thread(service.close)
 
     return lifespan
 
 
-async def _repeat(work: Callable[[], None], seconds: float, at_once: bool = False) -> None:
-    if at_once:
-        await asyncio.to_thread(work)
+class _Round(NamedTuple):
+    """Work that is done in the background."""
+
+    work: Callable[[], None]
+    seconds: float
+    """From one round to the next."""
+    first: float = 0.0
+    """Seconds until the first."""
+
+
+async def _repeat(each: _Round, threads: Executor) -> None:
+    await asyncio.sleep(each.first)
     while True:
-        await asyncio.sleep(seconds)
-        await asyncio.to_thread(work)
+        await asyncio.get_running_loop().run_in_executor(threads, each.work)
+        await asyncio.sleep(each.seconds)

@@ -22,6 +22,7 @@ WHAT_FAILED = {
     "documents": "The index of documents can't be opened; what was open answers.",
     "performance": "How good the answers were can't be read from the lake; the numbers in /metrics stay as they are.",
     "nights": "How the nights ended can't be read from the lake; the numbers in /metrics stay as they are.",
+    "metrics": "The numbers in /metrics can't be set; they stay as they are.",
     "left behind": "The lake does not take what earlier servers logged; it is kept on this machine.",
 }
 """By kind of work, what a person reads where the failure has no sentence of its own."""

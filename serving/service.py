@@ -276,24 +276,28 @@ class Service:
         """Looks at the promotion history once."""
         self._problems.attempt("history", self.predictors.refresh)
         self._problems.attempt("refusals", self.predictors.share_refusals)
-        for task, version in self.predictors.current.items():
-            self._show(task, version)
-            self.metrics.points_score.labels(task).set(version.is_points_score)
-            # an alert sees the first one, too
-            self.metrics.fallback_answers.labels(task, version.model.version)
-        refused = len(self.predictors.refused) + (self.language.languages.refused is not None)
-        self.metrics.refused_versions.set(refused)
-        splits = self.predictors.splits, self.language.languages.splits
-        self.metrics.given_up.set(sum(len(each.problems) for each in splits))
-        self.metrics.ready.set(self.health().status != "unavailable")
+        self._problems.attempt("metrics", self._show_versions)
 
     def follow_language(self) -> None:
         """Follows the index and the language version in a round of its own: to load a version may take a minute."""
         self._problems.attempt("documents", self.language.documents.refresh)
         self._problems.attempt("language history", self.language.languages.refresh)
         self._problems.attempt("language refusals", self.language.languages.share_refusals)
-        if version := self.language.languages.current:
-            self._show(language_spec.TASK, version)
+        self._problems.attempt("metrics", self._show_versions)
+
+    def _show_versions(self) -> None:
+        for task, version in self.predictors.current.items():
+            self._show(task, version)
+            self.metrics.points_score.labels(task).set(version.is_points_score)
+            # an alert sees the first one, too
+            self.metrics.fallback_answers.labels(task, version.model.version)
+        if language := self.language.languages.current:
+            self._show(language_spec.TASK, language)
+        refused = len(self.predictors.refused) + (self.language.languages.refused is not None)
+        self.metrics.refused_versions.set(refused)
+        splits = self.predictors.splits, self.language.languages.splits
+        self.metrics.given_up.set(sum(len(each.problems) for each in splits))
+        self.metrics.ready.set(self.health().status != "unavailable")
 
     def follow_lake(self) -> None:
         """Shows what nights have left in the lake: how they ended, and how good the served versions' answers were."""
