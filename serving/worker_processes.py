@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 
 from mediscale.core import logs
@@ -77,7 +78,8 @@ class _Workers(Multiprocess):
         self._listener = listener
 
     def keep_subprocess_alive(self) -> None:
-        """Says so where a worker is started anew: uvicorn tells of it in a line that is not shown."""
+        """Says so where a worker is started anew: uvicorn tells of it in a line that is not shown. What the one that is
+        gone last said of itself, such as that it was not ready, is no longer in /metrics."""
         before = [*self.processes]
         super().keep_subprocess_alive()
         for old, new in zip(before, self.processes, strict=True):
@@ -87,6 +89,7 @@ class _Workers(Multiprocess):
                     old.pid,
                     new.pid,
                 )
+                mark_process_dead(old.pid)  # type: ignore[no-untyped-call]
 
     def terminate_all(self) -> None:
         """The workers drain; a listener that stayed open here would take connections that nobody accepts."""

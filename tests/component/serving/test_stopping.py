@@ -57,6 +57,18 @@ def workers_of(server: Server) -> list[int]:
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
+def shared_numbers(worker: int) -> Path:
+    """The folder through which workers share their numbers."""
+    around = Path(f"/proc/{worker}/environ").read_text().split("\0")
+    return Path(
+        next(each.partition("=")[2] for each in around if each.startswith("PROMETHEUS_MULTIPROC_DIR="))
+    )
+
+
+def live_gauges(folder: Path, worker: int) -> list[Path]:
+    return [*folder.glob(f"gauge_live*_{worker}.db")]
+
+
 def both_ready(server: Server) -> None:
     server.ask(age=67)
     deadline = time.monotonic() + 60
@@ -98,6 +110,8 @@ def test_a_killed_worker_leaves_no_gap(promote: Any, start: Start) -> None:
     load = Load(server, 4, kept=False)
     time.sleep(1)
     killed, killed_at = workers_of(server)[0], time.monotonic()
+    numbers = shared_numbers(killed)
+    assert live_gauges(numbers, killed)
     os.kill(killed, signal.SIGKILL)
     deadline = time.monotonic() + 60
     while (killed in workers_of(server) or len(workers_of(server)) < 2) and time.monotonic() < deadline:
@@ -115,6 +129,7 @@ def test_a_killed_worker_leaves_no_gap(promote: Any, start: Start) -> None:
     assert sum(outcome.startswith("failed") for _, outcome in load.outcomes) <= 4
     assert len(workers_of(server)) == 2
     assert killed not in workers_of(server)
+    assert live_gauges(numbers, killed) == [], "what it last said of itself is no longer so"
     assert any(
         f"WARNING mediscale.serving: Worker process {killed} was killed" in line for line in server.lines
     )
