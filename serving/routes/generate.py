@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
-from mediscale.core.errors import MediscaleError
 from mediscale.inference.sampling import Sampling
 from serving import language_schemas, openapi
 from serving.language.language_answer import Part, Question
@@ -115,7 +114,7 @@ async def _events(
             async for part in others:
                 yield _event("sentence", _SENTENCE.dump_json(Sentence(part.text, part.citations)))
             yield _event("answer", _GENERATED.dump_json(_generated(answering), exclude_none=True))
-        except MediscaleError as error:
+        except Exception as error:  # whatever it is: its text may hold what was asked
             yield _event("error", problem(sentence_about(error, service.metrics), 500))
 
 

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from mediscale.core.errors import MediscaleError, NotFoundError
+from mediscale.core.errors import NotFoundError
 from mediscale.inference.sampling import Sampling, Token
 from serving import openapi
 from serving.language.language_answer import Part, Question
@@ -276,7 +276,7 @@ async def _events(
                 yield _event(chunk(part))
             yield _event(chunk(None))
             yield b"data: [DONE]\n\n"
-        except MediscaleError as error:
+        except Exception as error:  # whatever it is: its text may hold what was asked
             yield b"data: " + error_body(sentence_about(error, service.metrics), 500) + b"\n\n"
 
 

@@ -147,6 +147,41 @@ def raises(_engine: Scripted) -> Iterator[Any]:
     raise RuntimeError
 
 
+def breaks_late(engine: Scripted) -> None:
+    """After a first sentence, by an error of a library that repeats what it was given."""
+    words = engine.stream
+
+    def stream(*arguments: Any) -> Iterator[Any]:
+        yield from words(*arguments)
+        raise RuntimeError("Quillfeather")
+
+    engine.words = ["It pumps blood. ", "It"]
+    engine.stream = stream  # type: ignore[assignment, method-assign]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/generate", {"question": "What does the heart do?"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "What does the heart do?"}]}),
+    ],
+)
+def test_a_stream_that_breaks_ends_with_a_sentence_and_nothing_of_it_is_in_the_log(
+    served: TestClient,
+    engines: dict[int, Scripted],
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    body: dict[str, Any],
+) -> None:
+    breaks_late(engines[1])
+    streamed = served.post(path, json={**body, "use_safety": False, "stream": True}).text
+    assert "It pumps blood." in streamed
+    assert "The server could not answer; its log says where." in streamed.rpartition("data: ")[2]
+    assert "Quillfeather" not in streamed + caplog.text
+    assert "RuntimeError at " in caplog.text
+    assert 'mediscale_refusals_total{status="500"} 1.0' in served.get("/metrics").text
+
+
 def is_no_number(engine: Scripted) -> None:
     engine.log_probability = float("nan")
 
