@@ -115,12 +115,13 @@ async def read_body(request: Request, most: int, remedy: str, query: tuple[str, 
     _check_query(request, query)
     if any(one.strip().lower() != "identity" for one in request.headers.getlist("content-encoding")):
         raise CompressedError("The body is compressed, and this server reads none that is; send it as it is.")
-    body = bytearray()
+    chunks, size = list[bytes](), 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > most:
             raise TooLargeError(f"The body is larger than {most} bytes; {remedy}.")
-    return bytes(body)
+    return b"".join(chunks)
 
 
 def _check_query(request: Request, parameters: tuple[str, ...]) -> None:

@@ -207,12 +207,16 @@ async def _card_page(service: Service, name: str, version: int) -> Response:
         NotFoundError: none was written, or no such version is served.
     """
     loaded = {(one.model.name, one.model.version): one for one in service.predictors.loaded}
+    absent = NotFoundError(
+        f"No model card of a served version is there; write it with `mediscale model-card {name}/{version}`."
+    )
+    if (name, version) not in loaded:
+        raise absent
     file = service.settings.home / "reports" / registry.card_file(name, version)
-    if (name, version) not in loaded or not file.is_file():
-        raise NotFoundError(
-            f"No model card of a served version is there; write it with `mediscale model-card {name}/{version}`."
-        )
-    page = (await service.read(file.read_bytes)).decode()
+    try:
+        page = (await service.read(file.read_bytes)).decode()
+    except FileNotFoundError:
+        raise absent from None
     notice = f'<p class="notice"><strong>Now:</strong> {_served_as(service, loaded[name, version])}</p>'
     return Response(
         page.replace("<header>", f"<header>\n{notice}", 1),

@@ -467,6 +467,25 @@ def test_an_ehr_finds_the_service_and_gets_cards_with_reasons_and_a_link(
     assert client.get("/models/..%2F..%2Fsecret/1/card").status_code == 404
 
 
+def test_a_card_that_is_removed_while_it_is_asked_for_is_not_there(
+    client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service: Any = client.app.state.service  # type: ignore[attr-defined]
+    [version] = service.predictors.loaded[:1]
+    file = settings.home / "reports" / registry.card_file(version.model.name, version.model.version)
+    file.parent.mkdir()
+    file.write_text("<header></header>")
+    read = service.read
+
+    async def removed_first(reading: Any) -> Any:
+        file.unlink()
+        return await read(reading)
+
+    monkeypatch.setattr(service, "read", removed_first)
+    answer = client.get(f"/models/{version.model.name}/{version.model.version}/card")
+    assert (answer.status_code, "No model card" in answer.json()["error"]) == (404, True)
+
+
 def searches() -> dict[str, Any]:
     """What an EHR prefetches."""
     searchset = {"resourceType": "Bundle", "type": "searchset"}
