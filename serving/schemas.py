@@ -134,6 +134,10 @@ _PLAUSIBLE: dict[str, tuple[float, float]] = {
 SCORES = tuple(concept.name for concept in CONCEPTS if concept.unit == SCORE)
 """Inputs that are whole numbers."""
 _UNITS = {"age": "years", **{concept.name: concept.unit for concept in CONCEPTS}}
+_WRITTEN_UNITS = {
+    "Cel": "°C", "mm[Hg]": "mmHg", "10*3/uL": "10³/µL", "[pH]": "", "{INR}": "", SCORE: "",
+}  # fmt: skip
+"""UCUM's codes that people write otherwise."""
 
 
 def is_plausible(name: str, value: float) -> bool:
@@ -342,9 +346,11 @@ def unusual_value(name: str, low: float, high: float) -> UnusualValue:
         name,
         _UNITS[name],
         usual,
-        f"{name} lies outside {usual}, the middle 99 % of what this model was trained on; check its unit.",
+        f"{display_name(name)} lies outside {usual}, the middle 99 % of what this model was trained on; check its "
+        "unit.",
     )
 
 
 def _in_units(name: str, low: float, high: float) -> str:
-    return f"{low:g} to {high:g} {_UNITS[name]}"
+    unit = _UNITS[name]
+    return f"{low:g} to {high:g} {_WRITTEN_UNITS.get(unit, unit)}".rstrip()

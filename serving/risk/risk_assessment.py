@@ -3,11 +3,11 @@
 Valid in FHIR R4 and R4B. https://hl7.org/fhir/R4/riskassessment.html
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from serving.schemas import Answer, Factor, TaskRisk
+from serving.schemas import Answer, Factor, TaskRisk, display_name
 
 MEDIA_TYPE = "application/fhir+json"
 _AGENT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
@@ -97,14 +97,18 @@ def notes(answer: Answer, risk: TaskRisk, unused: tuple[str, ...] = ()) -> Itera
     if risk.without_usual_range:
         yield (
             "Compared with their plausible range alone, for this version knows no usual one (too few patients of its "
-            f"training had them, or it is older than such ranges): {', '.join(risk.without_usual_range)}."
+            f"training had them, or it is older than such ranges): {_listed(risk.without_usual_range)}."
         )
     for outside in answer.out_of_range:
-        yield f"{outside.input} lies outside {outside.plausible} and was treated as missing."
+        yield f"{display_name(outside.input)} lies outside {outside.plausible} and was treated as missing."
     if answer.missing:
-        yield f"{len(answer.missing)} of the model's inputs were missing: {', '.join(answer.missing)}."
+        yield f"{len(answer.missing)} of the model's inputs were missing: {_listed(answer.missing)}."
     for reason in unused:
         yield f"Not used: {reason}."
+
+
+def _listed(inputs: Sequence[str]) -> str:
+    return ", ".join(map(display_name, inputs))
 
 
 def _instant(time: datetime) -> str:

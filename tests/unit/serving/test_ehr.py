@@ -270,8 +270,8 @@ def test_the_parts_of_a_panel_are_read_each_by_itself(client: TestClient) -> Non
     missing = next(
         n["text"] for n in answer["entry"][0]["resource"]["note"] if "inputs were missing" in n["text"]
     )
-    assert " systolic_blood_pressure" not in missing
-    assert " diastolic_blood_pressure" in missing
+    assert " systolic blood pressure" not in missing
+    assert " diastolic blood pressure" in missing
     swapped = client.post(at(hours(24)), json=bundle(pressure(70, 120))).json()
     assert "2 blood pressures of a moment that are not in order (diastolic, mean, systolic)" in str(swapped)
     assert risks(swapped) == risks(client.post(at(hours(24)), json=bundle()).json())
@@ -454,6 +454,7 @@ def test_an_ehr_finds_the_service_and_gets_cards_with_reasons_and_a_link(
         assert "- " in card["detail"]
         assert "clinical judgement" in card["detail"]
         assert "less certain" in card["detail"]  # of a few observations
+        assert "_" not in card["detail"]
         assert "plausible range alone" in card["detail"]  # the models of the tests have no usual ranges
     link = by_prefetch[0]["links"][0]["url"]
     assert client.get(link).status_code == 404

@@ -111,7 +111,7 @@ def test_a_value_out_of_range_counts_as_missing_and_is_said(client: TestClient) 
     ]
     assert implausible["out_of_range"] == [
         {"input": "heart_rate", "plausible": "10 to 350 /min", "used": "treated as missing"},
-        {"input": "temperature", "plausible": "26 to 45 Cel", "used": "treated as missing"},
+        {"input": "temperature", "plausible": "26 to 45 °C", "used": "treated as missing"},
     ]
     assert {"heart_rate", "temperature"} <= set(implausible["missing"])
 
@@ -137,7 +137,7 @@ def test_every_concept_and_alias_is_an_input(client: TestClient) -> None:
         ({"sex": CANARY}, "sex must be female or male."),
         ({"hr": 60, "pulse": 61}, "hr and pulse are the same input; send one of them."),
         ({"hr": CANARY}, "hr must be a number."),
-        ({"temperature": 98.6}, "no value lies within what a record can hold, temperature (26 to 45 Cel)"),
+        ({"temperature": 98.6}, "no value lies within what a record can hold, temperature (26 to 45 °C)"),
         ({"age": 17.9, "heart_rate": 90}, "age is below 18; the models are made for adults."),
         ({"patient": 17}, "patient must be text"),
         ({"patient": "17", "age": 3}, "not both"),
