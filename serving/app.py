@@ -120,7 +120,7 @@ def _count(request: Request, status: int) -> None:
 
 def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Service]]]:
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Service]]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Service]]:
         await asyncio.to_thread(service.check_keys)
         await asyncio.to_thread(service.follow)
         rounds = [
@@ -138,7 +138,9 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
         # Each has a thread: while a lake hangs, keys that were revoked are refused all the same.
         threads = ThreadPoolExecutor(len(rounds), "background")
         tasks = [asyncio.create_task(_repeat(each, threads)) for each in rounds]
-        logged_answers.table_of("", [])  # what Arrow imports for its first table is imported now, and frozen
+        # What is made once and kept is made before the first answer waits for it, and frozen with the rest.
+        app.openapi()
+        logged_answers.table_of("", [])  # Arrow imports a library for its first table
         gc.collect()
         gc.freeze()  # what is loaded now lives as long as the process: no collection need look at it
         yield {"service": service}

@@ -103,11 +103,12 @@ class LanguageService:
         self._pool = Pool("answers of the language model", threads, ANSWERS)
         self._challengers = LanguageChallengers(languages.splits, metrics, clock)
         self._in_shadow: set[asyncio.Task[None]] = set()
+        languages.prepare = lambda: self.embedder  # else the first question, or /health, would wait for it
 
     @cached_property
     def embedder(self) -> tuple[Embedder | None, str]:
-        """The packaged embedder, with which the safety layers were measured, or what is missed without it. Loaded when
-        it is first needed: a server without a language version does without."""
+        """The packaged embedder, with which the safety layers were measured, or what is missed without it. Loaded with
+        the first language version: a server without one does without."""
         try:
             return embedders.load(self._settings), ""
         except UsageError as error:

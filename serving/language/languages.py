@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -102,6 +102,8 @@ class Languages:
         self._newest: Mapping[str, Entry] = {}
         self._seen: TableRef | None = None
         self._tries_again = 0.0
+        self.prepare: Callable[[], object] = lambda: None
+        """Called before a version answers, by the thread that loaded it."""
 
     @property
     def is_loaded(self) -> bool:
@@ -148,6 +150,8 @@ class Languages:
         version, refused = newest_that_loads(moves, self.current, self._load)
         if refused is not None and refused != self.refused:
             log.error("%s", refused)
+        if version is not None:
+            self.prepare()
         self.current, self.refused, self._seen = version, refused, newest
         if self.alias == "production":
             beside = traffic.attested(self._settings, recorded)

@@ -62,6 +62,26 @@ def served(
         yield client
 
 
+@pytest.mark.usefixtures("served")
+def test_what_the_layers_need_is_loaded_before_a_version_answers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by the first /health or question, while which nobody else would be answered."""
+    log = PredictionLog(settings, "synthetic")
+    app = create_app(settings, Predictors(settings, "synthetic", "production"), log)
+    language, answered = app.state.service.language, []
+
+    def load(_: Settings) -> None:
+        answered.append(language.languages.current)
+        raise UsageError("None is needed here.")
+
+    monkeypatch.setattr("serving.language.language_service.embedders.load", load)
+    language.languages.refresh()
+    assert language.reduced
+    assert (answered, language.languages.current.name) == ([None], "synthetic-language/1")
+    log.close()
+
+
 def follow(client: TestClient) -> dict[str, Any]:
     service: Any = client.app.state.service  # type: ignore[attr-defined]
     service.follow()
