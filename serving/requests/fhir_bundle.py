@@ -22,6 +22,8 @@ from serving.requests.fhir_subject import check_subject, is_of_patient
 
 SUBJECT = 1
 """The bundle's one patient, among its events."""
+MOST_REASONS = 50
+"""That are told apart; a bundle can name as many kinds of resources as it has resources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def read(content: Resource, prediction_time: datetime | None = None) -> Bundle:
         elif kind == "Observation":
             facts += _counted(fhir_facts.of_observation(resource, unused), unused)
         elif kind != "Patient":
-            unused[f"{kind[:40] if kind.isalpha() else 'unnamed'} resources, which no model reads here"] += 1
+            name = "other" if len(unused) >= MOST_REASONS else kind[:40] if kind.isalpha() else "unnamed"
+            unused[f"{name} resources, which no model reads here"] += 1
     facts = [*consistent(facts, unused)]
     if later := sum(_came_later(fact, prediction_time) for fact in facts):
         unused["values that were not known by the prediction time"] += later

@@ -88,6 +88,8 @@ class Risks:
             versions = (*served.values(), *(split.version for split in drawn))
             record = await self._records.run(partial(self._record, request, versions))
             of = partial(self._of_record, record, prediction_id, now)
+            if not self._challengers.have_room:  # any more: others came while the record was read
+                return await self._records.run(partial(of, served))
         return await self._challengers.answer(
             partial(of, served),
             [(split, partial(of, ServedVersions({split.traffic.task: split.version}))) for split in drawn],

@@ -10,11 +10,16 @@ from serving.requests.request import Patient, Values
 
 _PREFIX = "Patient/"
 """Of a FHIR reference: the same patient has the same arm by every route."""
+_NOTE_CHARACTERS = 1000
+"""Of a note that tell it from others; to read a megabyte here would keep everybody waiting."""
 
 
 def subject_key(request: Values | Patient | Bundle) -> str:
-    """The key by which a request is assigned to an arm: its patient or, where plain values name nobody, the values."""
+    """The key by which a request is assigned to an arm: its patient or, where plain values name nobody, the values;
+    of a note alone, how it begins."""
     if isinstance(request, Values):
+        if request.note and not request.given:
+            return request.note[:_NOTE_CHARACTERS]
         return json.dumps(request.given, sort_keys=True)
     name = request.source_id if isinstance(request, Patient) else request.patient
     return name.removeprefix(_PREFIX)

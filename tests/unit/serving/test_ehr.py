@@ -1,6 +1,7 @@
 """What an EHR asks by itself: the same patient by FHIR, by CDS Hooks and from the lake gets the same risk."""
 
 import copy
+import itertools
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -604,6 +605,16 @@ def test_a_resource_without_a_type_is_counted() -> None:
     content = bundle()
     content["entry"].append({"resource": {"id": "x"}})
     assert "1 unnamed resources, which no model reads here" in fhir_bundle.read(content).unused
+
+
+def test_thousands_of_kinds_of_resources_are_few_reasons() -> None:
+    """An answer repeats them for each risk, and is written while nobody else is answered."""
+    content, letters = bundle(), "abcdefghijklmnopqrstuvwxyz"
+    kinds = ["".join(each) for each in itertools.product(letters, letters, "xyz")]
+    content["entry"] += [{"resource": {"resourceType": kind}} for kind in kinds]
+    unused = fhir_bundle.read(content).unused
+    assert len(unused) < 2 * fhir_bundle.MOST_REASONS
+    assert sum(int(each.split()[0]) for each in unused if "which no model reads" in each) == len(kinds)
 
 
 JSON = st.recursive(

@@ -1,5 +1,6 @@
 """Canaries and shadows: who gets which version, when one is given up, and that no patient gets an error by it."""
 
+import asyncio
 import json
 import re
 import time
@@ -80,6 +81,8 @@ def test_a_request_is_drawn_by_the_patient_or_by_the_values_where_it_names_nobod
     assert arms.subject_key(Patient("7", None)) == arms.subject_key(Patient("Patient/7", None))
     values = [Values({"age": 67, "lactate": 2}, ()), Values({"lactate": 2, "age": 67}, (), note="Walks.")]
     assert arms.subject_key(values[0]) == arms.subject_key(values[1]) != arms.subject_key(Values({}, ()))
+    notes = {arms.subject_key(Values({}, (), note=note)) for note in ("Walks.", "Mottled.")}
+    assert len(notes) == 2, "of notes alone, all had been drawn or none"
 
 
 # --- the server --------------------------------------------------------------------------------------------------
@@ -173,6 +176,26 @@ def test_the_card_of_a_version_says_as_what_it_is_served_now(served: TestClient,
     for version, said in ((1, "as production since"), (2, "beside the version in production")):
         (folder / registry.card_file(name, version)).write_text("<header></header>")
         assert said in served.get(f"/models/{name}/{version}/card").text
+
+
+def test_no_challenger_is_asked_where_others_took_the_room_while_a_record_was_read(
+    served: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split(settings, staged(settings), 100)
+    follow(served)
+    service: Any = served.app.state.service  # type: ignore[attr-defined]
+    risks, begun = service._risks, []
+
+    def record(*_: object) -> str:
+        monkeypatch.setattr(canary_analysis, "IN_FLIGHT", 0)
+        return "record"
+
+    monkeypatch.setattr(risks, "_record", record)
+    monkeypatch.setattr(risks, "_of_record", lambda *_: ("answer", []))
+    monkeypatch.setattr(risks._challengers._analysis, "start", lambda *_: begun.append("asked"))
+    request = risks.compute(Patient("7", None), service.predictors.current, datetime(2026, 1, 1))
+    assert asyncio.run(request) == ("answer", [])
+    assert not begun
 
 
 def test_a_move_of_production_ends_what_answers_beside_it(
