@@ -9,6 +9,7 @@ import asyncio
 from asyncio import TimerHandle
 from typing import TYPE_CHECKING, Any, Literal
 
+import uvloop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from serving import refusals
@@ -36,6 +37,16 @@ LINGER_SECONDS = 1.0
 """How long what a refused peer still sends is thrown away, so that it reads its answer before the connection ends."""
 
 _Part = Literal["head", "body"]
+
+
+class Loop(uvloop.Loop):
+    """The event loop. A TLS handshake has as long as a head: until it is over, its socket is none of the connections
+    that are bounded here."""
+
+    async def create_server(self, *arguments: Any, **named: Any) -> Any:
+        if named.get("ssl") is not None:
+            named["ssl_handshake_timeout"] = HEAD_SECONDS
+        return await super().create_server(*arguments, **named)
 
 
 class _RefusedError(Exception):

@@ -47,7 +47,7 @@ def run(factory: "partial[FastAPI]", listening: Listening, listener: socket.sock
     config = uvicorn.Config(
         factory,
         factory=True,
-        loop="uvloop",
+        loop="serving.bounded_http:Loop",
         http=BoundedHttp,
         ws="none",
         lifespan="on",

@@ -1,5 +1,6 @@
 """A real server that the network can reach: TLS, keys made and revoked on the command line, headers on every answer."""
 
+import socket
 import ssl
 import subprocess
 import sys
@@ -116,6 +117,18 @@ def test_a_server_on_the_network_answers_by_tls_whoever_has_a_key(
     assert text[13:] not in log
     assert "67.125" not in log
     assert "/predict from 127.0.0.1 was refused with 401" in log
+
+
+def test_who_begins_no_handshake_holds_no_socket_for_a_minute(
+    promote: Any, start: Start, certificate: tuple[Path, Path], mediscale: Any
+) -> None:
+    promote("mortality")
+    mediscale("keys", "create", "--name", "ward 7", "--role", "clinician", "--expires", "1d")
+    cert, private = map(str, certificate)
+    options = (*EVERYWHERE, "--tls-cert", cert, "--tls-key", private)
+    server = start(options=options, first="bounded_http.HEAD_SECONDS = 1")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        assert connection.recv(1) == b"", "the server ends it"
 
 
 @pytest.mark.parametrize(
