@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import cache
 
 from data_pipeline.clinical_text import text as clinical_text
+from data_pipeline.clinical_text.languages import ENGLISH
 from data_pipeline.clinical_text.phrases import Phrases
 from data_pipeline.safety.layer import CheckedText, rules
 from data_pipeline.safety.report import Finding, LayerFinding
@@ -19,7 +20,7 @@ NAME = "prompt_injection"
 REFUSAL = "I can't follow instructions that change how this assistant works. Please ask the medical question by itself."
 FEWEST_WORDS = 3
 """Of a text that the linear models over embeddings judge: they were trained on sentences, and a greeting, a heading or
-a label is like nothing that they saw. The rules read every text."""
+a label is like nothing that they saw; nor is a text in another language. The rules read every text."""
 _SPEAKER = (
     r"(?:system|assistant|developer|new instructions?|instructions? to (?:the )?(?:ai|model|assistant)"
     r"|admin(?: override)?|system (?:override|prompt|message|note|update|alert)|override)"
@@ -52,7 +53,8 @@ def check(checked: CheckedText) -> LayerFinding:
         for match in phrases().find(checked.text)
     ]
     findings += [_at(checked, start, end, code) for start, end, code in _hidden(checked)]
-    if not findings and NAME in checked.flags and len(checked.text.plain.split()) >= FEWEST_WORDS:
+    is_judged = checked.language == ENGLISH and len(checked.text.plain.split()) >= FEWEST_WORDS
+    if not findings and is_judged and NAME in checked.flags:
         findings = [_at(checked, 0, len(checked.text.plain), "embedding")]
     if not findings:
         return LayerFinding(layer=NAME)

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_pipeline.clinical_text import phrases
 from data_pipeline.clinical_text.context import Context
+from data_pipeline.clinical_text.languages import language
 from data_pipeline.clinical_text.text import ClinicalText
 from data_pipeline.drugs import mentions as drugs
 from data_pipeline.drugs.mentions import Dose, DrugMention
@@ -33,6 +34,11 @@ class CheckedText:
         if self.embedding is None:
             return frozenset()
         return embedding_model.load().flags(self.embedding, harm_model.load().score(self.text))
+
+    @cached_property
+    def language(self) -> str:
+        """The language that the text is in."""
+        return language(self.text.original)
 
     @cached_property
     def context(self) -> Context:

@@ -1,6 +1,6 @@
 """Questions in another language than English: none of the other layers can read them, and that is said first."""
 
-from data_pipeline.clinical_text.languages import ENGLISH, language
+from data_pipeline.clinical_text.languages import ENGLISH
 from data_pipeline.safety.layer import CheckedText
 from data_pipeline.safety.report import Finding, LayerFinding
 
@@ -13,11 +13,14 @@ FIRST = (
 
 def check(checked: CheckedText) -> LayerFinding:
     """The language of a question, where it is not English."""
-    written_in = language(checked.text.original)
-    if written_in == ENGLISH:
+    if checked.language == ENGLISH:
         return LayerFinding(layer=NAME)
-    message = f"The question seems to be in {written_in}, which no safety check can read."
+    message = f"The question seems to be in {checked.language}, which no safety check can read."
     finding = Finding(
-        message=message, start=0, end=len(checked.text.original), risk="moderate", code=written_in.lower()
+        message=message,
+        start=0,
+        end=len(checked.text.original),
+        risk="moderate",
+        code=checked.language.lower(),
     )
     return LayerFinding(layer=NAME, findings=(finding,), message=message, first=FIRST)

@@ -4,6 +4,7 @@ import pytest
 
 from data_pipeline.clinical_text.languages import language
 from data_pipeline.documents import corpus
+from data_pipeline.retrieval.embedder import Embedder
 from data_pipeline.safety import check_request
 
 
@@ -17,6 +18,19 @@ from data_pipeline.safety import check_request
         ("Quel est le traitement de la migraine ?", "French"),
         ("Ho un forte dolore al petto", "Italian"),
         ("Tenho uma dor forte no peito", "Portuguese"),
+        ("Was ist ein Schlaganfall?", "German"),
+        ("Ich habe starke Brustschmerzen", "German"),
+        ("Comment traiter une hyperkaliémie sévère ?", "French"),
+        ("Me duele mucho el pecho", "Spanish"),
+        ("Wat is de dosering van alteplase?", "Dutch"),
+        ("Jaka jest dawka alteplazy?", "Polish"),
+        ("Ağrım çok kötü, hangi ilaç var?", "Turkish"),
+        ("Какова доза альтеплазы?", "Cyrillic script"),
+        ("脑卒中的治疗是什么？", "Chinese script"),
+        ("アルテプラーゼの投与量は？", "Katakana script"),
+        ("ما هي جرعة ألتبلاز؟", "Arabic script"),
+        ("β-blocker after an MI of 5 µmol, ΔΨ", "English"),
+        ("Was seen, was treated, no de novo change", "English"),
         ("What is Gilles de la Tourette syndrome?", "English"),
         ("Cor: no murmur. Abd: soft, non tender. Plan: d/c home.", "English"),
         ("CXR: no acute disease. Labs: Na 140, K 4.2.", "English"),
@@ -37,6 +51,13 @@ def test_the_language_is_that_of_the_function_words(text: str, expected: str) ->
 def test_no_text_of_the_corpus_is_taken_for_another_language() -> None:
     texts = [each.text for each in corpus.passages()] + [each.question for each in corpus.questions()]
     assert {language(text) for text in texts} == {"English"}
+
+
+@pytest.mark.parametrize("question", ["¿Cuál es la dosis de alteplasa?", "Wat is de dosering van alteplase?"])
+def test_another_language_is_no_instruction_to_the_model(embedder: Embedder, question: str) -> None:
+    report = check_request(question, embedding=embedder.question(question))
+    assert not report.blocks
+    assert report.first.startswith("Only questions in English are understood here")
 
 
 def test_that_no_check_can_read_a_question_is_said_first() -> None:
