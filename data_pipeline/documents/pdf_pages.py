@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from data_pipeline.clinical_text.spelling import may_be_misspelt
 from data_pipeline.documents.passages import Heading
 
 _EDGE = 0.09
@@ -125,12 +126,15 @@ def _lines(page: Any) -> list[_Line]:
                 last
                 and begins
                 and last.cells > 1
-                and abs(x - last.x) < size
+                and min(abs(x - last.x), abs(x + end - last.x - last.end) / 2)
+                < size  # its left edge, or its middle
                 and 0 < last.bottom - y < 2 * size
             ):
                 last.text, last.end, last.bottom = f"{last.text} {words.strip()}", end, y
             elif last and not begins:
                 last.text += words
+                if last.bottom - y > 0.8 * size:  # a centred cell goes on in its next line
+                    last.bottom = y
                 last.end = (x if beside else last.end) + _WIDTH * size * len(words)
             else:
                 is_bold = "bold" in str((font or {}).get("/BaseFont", "")).lower()
@@ -219,12 +223,17 @@ def _page(lines: Sequence[_Line], kinds: Sequence[str], spelled: Set[str], secti
 def _without_hyphen(text: str, following: str, spelled: Set[str]) -> str | None:
     """The text, ready for the next line, whose first word goes on where a hyphen ends it; None where none does.
 
-    The hyphen stays where what stands before it is a word of the document by itself, as in "low-dose".
+    The hyphen stays where what stands before it is a word of the document by itself, as in "low-dose", or where both
+    are words and together they are none, as in "life-threatening".
     """
     parted, rest = _PARTED.search(text), re.match(r"[^\W\d_]+", following)
     if not parted or not rest or not following[0].islower():
         return None
-    stays = parted[1].lower() in spelled and f"{parted[1]}{rest[0]}".lower() not in spelled
+    first, second = parted[1].lower(), rest[0].lower()
+    are_two = first in spelled or not (may_be_misspelt(first) or may_be_misspelt(second))
+    stays = (
+        are_two and first + second not in spelled and (first in spelled or may_be_misspelt(first + second))
+    )
     return f"{text[:-1]}-" if stays else text[:-1]
 
 

@@ -262,6 +262,23 @@ def test_words_of_a_pdf_are_whole_and_cells_of_several_lines_are_a_row(tmp_path:
     assert (continued["title"], continued["place"]) == ("Stroke: Treatment", "page 2")
 
 
+def test_cells_of_a_centred_head_are_columns_and_a_compound_at_the_end_of_a_line_keeps_its_hyphen(
+    tmp_path: Path,
+) -> None:
+    pdf(
+        tmp_path / "a.pdf",
+        "\n".join([
+            line("Drug", 200, x=30), line("Low", 210, x=112), line("bleeding", 198, x=100), line("risk", 186, x=112),
+            line("High", 204, x=217), line("bleeding risk", 192, x=190), line("Apixaban", 160, x=10),
+            line("24 hours", 160, x=100), line("48 hours", 160, x=190), line("It is given in life-", 120),
+            line("threatening bleeding and in hyper-", 106), line("kalaemia.", 92),
+        ]),
+    )  # fmt: skip
+    text = "\n".join(each.text for each in readers.read([tmp_path / "a.pdf"]).documents)
+    assert "Drug | Low bleeding risk | High bleeding risk" in text
+    assert "in life-threatening bleeding and in hyperkalaemia." in text
+
+
 def test_large_letters_that_go_on_are_no_heading(tmp_path: Path) -> None:
     rows = [line(f"A patient of group {n} receives what", 280 - 15 * n, 16) for n in range(8)]
     pdf(
