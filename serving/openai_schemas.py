@@ -3,7 +3,7 @@
 What a client may send and would change nothing here is refused, so that nobody believes that it did.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -18,6 +18,8 @@ from serving.language_schemas import (
 
 PROMPTS = 32
 """Of one request, at most."""
+PARTS = 64
+"""Of a turn, at most."""
 TOKENS = 2**15
 """Of a prompt that is given by its tokens' numbers, at most."""
 LARGEST_TOKEN = 2**31 - 1
@@ -82,11 +84,28 @@ class CompletionRequest(_Sampled):
         return list(self.prompt)  # type: ignore[arg-type]
 
 
+class TextPart(StrictRequest):
+    """A part of a turn: text, for the model here reads no images."""
+
+    type: Literal["text"]
+    text: str = Field(max_length=QUESTION_CHARACTERS)
+
+
 class Turn(StrictRequest):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    content: str = Field(max_length=QUESTION_CHARACTERS)
+    content: (
+        Annotated[str, Field(max_length=QUESTION_CHARACTERS)]
+        | Annotated[list[TextPart], Field(min_length=1, max_length=PARTS)]
+    )
+    """A text, or its parts, as some clients send it."""
+
+    @property
+    def text(self) -> str:
+        return (
+            self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+        )
 
 
 class ChatRequest(_Sampled):
@@ -103,7 +122,7 @@ class ChatRequest(_Sampled):
 
     @model_validator(mode="after")
     def _asks(self) -> Self:
-        if self.messages[-1].role == "assistant" or not self.messages[-1].content.strip():
+        if self.messages[-1].role == "assistant" or not self.messages[-1].text.strip():
             raise ValueError("the last of the messages must ask something: role user, and not blank")
         return self
 

@@ -122,7 +122,7 @@ async def _converse(service: Service, request: Request, principal: Principal) ->
     body = await service.parsed(partial(json_body.parse, shape=ChatRequest), content)
     if not body.use_safety:
         auth.check_role(principal, Role.ENGINEER, "use_safety false")
-    version = await _requested_version(service, body.model, body.messages[-1].content)
+    version = await _requested_version(service, body.model, body.messages[-1].text)
     question = _chat_question(version, body)
     answering = service.language.answering(question, requester, _names_version(body.model))
     if body.stream:
@@ -212,7 +212,7 @@ def _chat_question(version: ServedLanguage, body: ChatRequest) -> Question:
     return Question(
         version=version,
         sampling=Sampling(body.max_completion_tokens or body.max_tokens, body.temperature, body.seed),
-        turns=tuple(turn.model_dump() for turn in body.messages),
+        turns=tuple({"role": turn.role, "content": turn.text} for turn in body.messages),
         stops=body.stops,
         use_safety=body.use_safety,
     )

@@ -150,6 +150,21 @@ def test_openais_clients_are_drawn_too_unless_they_name_a_version(
     assert '"version":2' in streamed
 
 
+def test_a_turn_may_come_in_parts_of_text(served: TestClient, engines: dict[int, Scripted]) -> None:
+    """As the official clients of OpenAI's protocol may send it."""
+    parts = [{"type": "text", "text": "What does the heart do?"}, {"type": "text", "text": "And the lung?"}]
+    asked = {"messages": [{"role": "user", "content": parts}]}
+    assert served.post("/v1/chat/completions", json=asked).status_code == 200
+    assert "What does the heart do?\nAnd the lung?" in engines[1].prompts[-1]
+    image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]
+    for content in (image, [], [{"type": "text", "text": " "}]):
+        refused = served.post(
+            "/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]}
+        )
+        assert refused.status_code == 422
+        assert refused.json()["error"]["type"] == "invalid_request_error"
+
+
 def test_a_shadow_is_logged_and_answers_nobody(served: TestClient, settings: Settings) -> None:
     beside(settings, 100, "shadow")
     follow(served)
