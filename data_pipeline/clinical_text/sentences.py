@@ -8,6 +8,10 @@ _ABBREVIATIONS = frozenset({
     "approx", "al", "cf", "dr", "e.g", "ed", "eds", "eg", "et", "etc", "fig", "i.e", "ie", "incl", "max",
     "min", "mr", "mrs", "ms", "no", "nr", "p", "pp", "prof", "resp", "st", "vs",
 })  # fmt: skip
+_LETTERED = frozenset(
+    {"class", "factor", "grade", "group", "hepatitis", "influenza", "stage", "type", "vitamin"}
+)
+"""What a letter names: it is no initial then."""
 _LONGEST = 40
 """Characters before a full stop that may be an abbreviation with its brackets."""
 _NEXT = re.compile(r"\s*(\S?)")
@@ -28,12 +32,15 @@ class Span(NamedTuple):
 def sentences(text: str) -> list[Span]:
     """The sentences of a text, without the white space around them.
 
-    A full stop after an abbreviation or an initial, or before a small letter, ends none. A blank line, a heading, a
-    list item, a row of a table and the line of a document's date do.
+    A full stop after an abbreviation or an initial, or before a small letter, ends none; one after a number and its
+    unit does, and so do a blank line, a heading, a list item, a row of a table and the line of a document's date.
 
     >>> text = "Give 0.9 mg/kg i.v. over 60 min, e.g. by pump. The maximum is 90 mg."
     >>> [text[start:end] for start, end in sentences(text)]
     ['Give 0.9 mg/kg i.v. over 60 min, e.g. by pump.', 'The maximum is 90 mg.']
+    >>> text = "Infuse over 30 min. Then give 2 g. Ask Dr. J. Smith about vitamin K. Repeat it."
+    >>> [text[start:end] for start, end in sentences(text)]
+    ['Infuse over 30 min.', 'Then give 2 g.', 'Ask Dr. J. Smith about vitamin K.', 'Repeat it.']
     """
     return list(_sentences(text))
 
@@ -54,8 +61,10 @@ def _ends(text: str, start: int, match: re.Match[str]) -> bool:
         return not following.islower()
     words = text[max(start, match.start() - _LONGEST) : match.start()].split()
     last = words[-1].lower().strip("([\"'“‘") if words else ""
-    initial = len(last) == 1 and last.isalpha()
-    return not (following.islower() or last in _ABBREVIATIONS or initial)
+    before = words[-2].lower() if len(words) > 1 else ""
+    is_unit = before[-1:].isdigit() or before in _LETTERED  # "2 g.", "60 min.", "vitamin K."
+    is_short = last in _ABBREVIATIONS or (len(last) == 1 and last.isalpha())
+    return not following.islower() and (is_unit or not is_short)
 
 
 def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:

@@ -1,7 +1,6 @@
 """Grounded answers: sentences quoted from a passage for each fact that is asked for, or an abstention. Nothing is said
 that no source says."""
 
-import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -9,15 +8,18 @@ import numpy as np
 
 from data_pipeline.clinical_text.sentences import Span, sentences
 from data_pipeline.clinical_text.stated_dates import stated_dates
+from data_pipeline.retrieval.definitions import Definition
 from data_pipeline.retrieval.embedder import Vectors
 from data_pipeline.retrieval.index import EVERYBODY, Citation, Index, Passage, Ranked
-from data_pipeline.retrieval.question_parts import defined_patients, names_a_topic, parts
-from data_pipeline.retrieval.question_words import in_words_of
+from data_pipeline.retrieval.question_parts import defined, names_a_topic, parts
+from data_pipeline.retrieval.question_words import in_other_words, in_words_of
 from data_pipeline.retrieval.subjects import Subject, subject
 from data_pipeline.retrieval.words import spelled, stems
 
 QUOTED = 2
 """Sentences for one fact at most. Two hold the whole answer of 97 of 100 training questions of the project's corpus."""
+MOST_ROWS = 6
+"""Rows of a table that are quoted where several are of the drug that is asked about, as by kidney function."""
 COMPARED = 5
 """Best passages that the question's words are looked for in."""
 COVERAGE_WEIGHT = 0.02
@@ -71,6 +73,7 @@ class GroundedAnswer:
 
 ABSTAINS = "The indexed documents do not answer this question."
 NO_TOPIC = "It names nothing to look for; each question is answered by itself, so please ask it whole."
+_READ_AS = "It was read as “"
 _ORDINALS = ("first", "second", "third")
 
 
@@ -91,7 +94,20 @@ def answer_from(
         together = _together([_answer(index, part, roles, hidden) for part in asked])
         if not together.abstained:
             return together
-    return _answer(index, question, roles, hidden, vector)
+    answer = _answer(index, question, roles, hidden, vector)
+    if answer.abstained and (other := in_other_words(index, question)) != question:
+        subject_of_it = subject(question)
+        reading = _answer(index, other, roles, hidden, asked=subject_of_it)
+        if not reading.abstained and subject_of_it.is_titled(reading.passages[0].title):
+            return _read_as(other, reading)
+    return answer
+
+
+def _read_as(reading: str, answer: GroundedAnswer) -> GroundedAnswer:
+    """An answer that says how its question was read, unless it does already."""
+    if answer.remark.startswith(_READ_AS):
+        return answer
+    return replace(answer, remark=" ".join(filter(None, (f"{_READ_AS}{reading}”.", answer.remark))))
 
 
 def _together(answers: Sequence[GroundedAnswer]) -> GroundedAnswer:
@@ -123,8 +139,9 @@ def _answer(
     roles: frozenset[str],
     hidden: Sequence[int],
     vector: Vectors | None = None,
+    asked: Subject | None = None,
 ) -> GroundedAnswer:
-    """The answer to a question for one fact."""
+    """The answer to a question for one fact. ``asked`` is its subject, where the question is another one's reading."""
     vector = index.embedder.question(question) if vector is None else vector
     if not names_a_topic(question):
         return GroundedAnswer((), abstained=True, confidence=0.0, remark=NO_TOPIC)
@@ -133,10 +150,13 @@ def _answer(
         return GroundedAnswer((), abstained=True, confidence=0.0)
     nearest = [index.passage(int(row)) for row in found.ranked.rows[:READ]]
     if (reading := in_words_of(index, question, nearest)) != question:
-        answer = _answer(index, reading, roles, hidden)
-        return replace(answer, remark=" ".join(filter(None, (f"It was read as “{reading}”.", answer.remark))))
-    asked = subject(question)
-    fitting = found.about(asked).defining(defined_patients(question))
+        named = subject(
+            question
+        )  # where a drug was read as its class, what is said of the others is no answer
+        answer = _answer(index, reading, roles, hidden, asked=named if named.drugs else None)
+        return _read_as(reading, answer)
+    asked = asked or subject(question)
+    fitting = found.about(asked).defining(defined(question))
     confidence = index.abstention.confidence(evidence(index, vector, fitting)) if fitting.compared else 0.0
     if confidence < index.abstention.threshold:
         best = tuple(each.passage for each in found.compared)
@@ -158,7 +178,7 @@ class Compared:
     spans: tuple[Span, ...]
     """Its sentences."""
     sentences: tuple[frozenset[str], ...]
-    """Stems of each."""
+    """Stems of each; of a row of a table with those of its columns' names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +200,13 @@ class Candidates:
         compared = [each for each in self.compared if asked.is_met_by(each.passage.title, each.passage.text)]
         return replace(self, compared=tuple(compared))
 
-    def defining(self, word: str) -> "Candidates":
-        """Candidates with a sentence that says what the word is, where there is a word: what names the patients of a
-        drug does not say what, for example, pregnancy is."""
-        says = re.compile(rf"\b{re.escape(word)}\s+(?:is|are|means?|begins?|lasts?)\b", re.IGNORECASE)
-        compared = [each for each in self.compared if not word or says.search(each.passage.text)]
+    def defining(self, term: Definition | None) -> "Candidates":
+        """Candidates whose passage says what is defined, where a question asks for that."""
+        compared = [
+            each
+            for each in self.compared
+            if not term or term.is_met_by(each.passage.title, each.passage.text)
+        ]
         return replace(self, compared=tuple(compared))
 
     def coverage(self, compared: Compared) -> float:
@@ -220,8 +242,10 @@ def candidates(
 def _compared(index: Index, row: int) -> Compared:
     passage = index.passage(row)
     spans = tuple(sentences(passage.text))
-    has = (frozenset(stems(passage.text[start:end])) for start, end in spans)
-    return Compared(row, passage, frozenset(stems(passage.title)), spans, tuple(has))
+    texts = [passage.text[start:end] for start, end in spans]
+    has = [frozenset(stems(text)) for text in texts]
+    with_columns = (has[place] | has[_first_row(texts, place)] for place in range(len(texts)))
+    return Compared(row, passage, frozenset(stems(passage.title)), spans, tuple(with_columns))
 
 
 def evidence(index: Index, vector: Vectors, found: Candidates) -> dict[str, float]:
@@ -303,27 +327,41 @@ def _answering(
     index: Index, vector: Vectors, found: Candidates, best: Compared, asked: Subject
 ) -> list[Span]:
     """A passage's sentences that have most of the question's words by rarity and are near to it, in the order of the
-    text; of a passage on children and on adults those that name whom is asked about.
+    text; all of them, where none has a word of the question that its title lacks.
 
     Words of the title do not count, for all sentences are about it: they would favour the one that defines it. No
     heading alone, no line of a date or number alone, such as "Reviewed 2026-05-02", and no dose of another drug is
     quoted. Before a row of a table stands its first one, which says what the columns are.
     """
     texts = [best.passage.text[start:end] for start, end in best.spans]
-    saying = [
-        i
-        for i, text in enumerate(texts)
-        if _says_something(text, best.passage.title) and not asked.is_dose_of_another(text)
-    ]
-    named = [i for i in saying if asked.is_named_in(texts[i])]
-    places = named if any(asked.is_apart_from(text) for text in texts) and named else saying
+    places = _quotable(texts, best.passage.title, asked)
     cosines = index.sentences.cosines(vector, best.row)
     scores = {
         place: found.share(best.sentences[place] - best.title) + COSINE_WEIGHT * cosines[place]
-        for place in places or range(len(texts))
+        for place in places
     }
-    chosen = sorted(scores, key=lambda place: -scores[place])[:QUOTED]
+    best_first = sorted(scores, key=lambda place: -scores[place])
+    if all((best.sentences[place] - best.title).isdisjoint(found.rarity) for place in places):
+        chosen = places
+    else:
+        rows = [i for i in places if "|" in texts[i] and asked.has_drug_in(texts[i])]
+        chosen = rows[:MOST_ROWS] if best_first[0] in rows else best_first[:QUOTED]
     return [best.spans[i] for i in sorted({*chosen, *(_first_row(texts, i) for i in chosen)})]
+
+
+def _quotable(texts: Sequence[str], title: str, asked: Subject) -> list[int]:
+    """The places of a passage's sentences that may answer: of a passage on children and on adults those that name whom
+    is asked about, and where its title names none of the drugs that are asked about, those that do."""
+    saying = [
+        place
+        for place, text in enumerate(texts)
+        if _says_something(text, title) and not asked.is_dose_of_another(text)
+    ] or list(range(len(texts)))
+    if any(asked.is_apart_from(text) for text in texts):
+        saying = [place for place in saying if asked.has_patients_in(texts[place])] or saying
+    if not asked.has_drug_in(title):
+        saying = [place for place in saying if asked.has_drug_in(texts[place])] or saying
+    return saying
 
 
 def _first_row(texts: Sequence[str], place: int) -> int:

@@ -31,8 +31,8 @@ VECTORS = "vectors.faiss"
 SENTENCES, FIRST_SENTENCES = "sentences.npy", "first_sentences.npy"
 ABSTENTION = "abstention.json"
 
-FORMAT = 4
-"""Of an index's files: 4 since words have no accents. Another number is refused."""
+FORMAT = 5
+"""Of an index's files: 5 since BM25 parts words at hyphens. Another number is refused."""
 EXACT = 20_000
 """Passages up to which every vector is compared with the question's; beyond, those of the nearest lists are."""
 

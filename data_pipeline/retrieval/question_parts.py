@@ -2,6 +2,7 @@
 
 import re
 
+from data_pipeline.retrieval.definitions import Definition, definition
 from data_pipeline.retrieval.words import words
 
 MOST = 3
@@ -20,7 +21,7 @@ _ASKED_OF = frozenset({
     "found", "frequency", "frequent", "given", "happen", "help", "important", "indicated", "kind", "lead",
     "level", "limit", "look", "main", "major", "maximum", "mean", "mechanism", "medicine", "most", "much", "name",
     "need", "number", "occur", "often", "outcome", "patient", "prevent", "prevented", "prevention", "prognosis",
-    "raise", "range", "rate", "reason", "recommended", "risk", "role", "rule", "seen", "show", "sign", "stage",
+    "raise", "range", "rate", "reason", "recommended", "risk", "role", "rule", "seen", "show", "side", "sign", "stage",
     "start", "started", "stop", "stopped", "suggest", "symptom", "target", "test", "therapy", "threshold",
     "treat", "treated", "treatment", "trigger", "type", "typical", "use", "used", "usual", "value", "worsen",
 })  # fmt: skip
@@ -53,20 +54,13 @@ def parts(question: str) -> tuple[str, ...]:
     return tuple(f"{clause}?" for clause in clauses)
 
 
-_DEFINES = re.compile(
-    r"\W*(?:what(?:['’]s|\s+(?:is|are|does))|define)\s+(?:an?\s+|the\s+)?(\w+)", re.IGNORECASE
-)
-"""Asks what something is, by its first word."""
+def defined(question: str) -> Definition | None:
+    """What a question asks the definition of; None where it asks something of a topic.
 
-
-def defined_patients(question: str) -> str:
-    """The word for patients, such as "pregnancy", of which a question asks what it is; else empty.
-
-    >>> defined_patients("What is pregnancy?"), defined_patients("What are pregnant women given for seizures?")
-    ('pregnancy', '')
+    >>> defined("What is pregnancy?"), defined("What is the dose?"), defined("What are pregnant women given?")
+    (Definition(term='pregnancy', is_of_normal=False), None, None)
     """
-    defined, asked = _DEFINES.match(question), set(words(question)) - {"mean"}
-    return defined[1].lower() if defined and asked and _ASKED_ABOUT.issuperset(asked) else ""
+    return definition(question, _ASKED_OF)
 
 
 def names_a_topic(question: str) -> bool:
@@ -76,7 +70,7 @@ def names_a_topic(question: str) -> bool:
     >>> names_a_topic("What is the dose?"), names_a_topic("And in children?"), names_a_topic("What is epilepsy?")
     (False, False, True)
     """
-    return bool(defined_patients(question)) or not (_ASKED_OF | _ASKED_ABOUT).issuperset(words(question))
+    return bool(defined(question)) or not (_ASKED_OF | _ASKED_ABOUT).issuperset(words(question))
 
 
 def _topic(clause: str) -> str:

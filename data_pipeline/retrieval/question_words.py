@@ -1,19 +1,23 @@
-"""Words of a question that an index does not have: of another spelling, misspelt, or another name of a drug.
+"""Words of a question that an index does not have: of another spelling, misspelt, an abbreviation, or another name of
+a drug or of its class.
 
 Only those are read otherwise, by the words of the passages that are nearest to the question; an answer says how it was
 read. A word becomes the name of a drug only where it sounds like it, for names of other drugs are a letter or two away.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from data_pipeline.clinical_text import text as clinical_text
 from data_pipeline.clinical_text.spelling import Speller, may_be_misspelt, sounds
-from data_pipeline.drugs.mentions import packaged
+from data_pipeline.drugs.mentions import DrugMention, packaged
+from data_pipeline.retrieval.abbreviations import written_out
 from data_pipeline.retrieval.index import Index, Passage
+from data_pipeline.retrieval.subjects import names
 from data_pipeline.retrieval.words import stems
 
 _LETTERS = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"\w+(?:-\w+)*")
 _SPELLINGS = tuple(
     (re.compile(pattern), plain)
     for pattern, plain in (
@@ -26,7 +30,7 @@ _SPELLINGS = tuple(
 
 def in_words_of(index: Index, question: str, nearest: Sequence[Passage]) -> str:
     """A question whose words the index has, as far as the passages nearest to it have them in another form."""
-    question = _with_indexed_drugs(index, question)
+    question = _written_out(index, _with_indexed_drugs(index, question))
     unknown = {word for word in _LETTERS.findall(question) if _is_unknown(index, word)} - packaged().words
     if not unknown:
         return question
@@ -45,15 +49,45 @@ def in_words_of(index: Index, question: str, nearest: Sequence[Passage]) -> str:
     return _LETTERS.sub(read, question)
 
 
+def in_other_words(index: Index, question: str) -> str:
+    """A question with abbreviations in full and drugs by the names of their classes, though the index has the words of
+    the question: another passage may speak of "estimated filtration rate", or of all nonsteroidal drugs."""
+    return _renamed(index, written_out(question), lambda mention, _: names(mention)[1:])
+
+
+def _written_out(index: Index, question: str) -> str:
+    """The question with each abbreviation in full that the index does not have, where it has the words of that."""
+
+    def full(match: re.Match[str]) -> str:
+        name = written_out(match[0])
+        return name if _is_unknown(index, match[0]) and _has_all(index, name) else match[0]
+
+    return _WORD.sub(full, question)
+
+
 def _with_indexed_drugs(index: Index, question: str) -> str:
-    """The question with each drug by its nonproprietary name, where the index has that alone."""
+    """The question with each drug by its nonproprietary name, else by a name of its class, where the index has that
+    alone."""
+    return _renamed(
+        index, question, lambda mention, written: names(mention) if _is_unknown(index, written) else ()
+    )
+
+
+def _renamed(index: Index, question: str, others: Callable[[DrugMention, str], Sequence[str]]) -> str:
+    """The question with each drug by the first of other names that the index has, where there are some: they depend on
+    the mention and on how it is written."""
     text = clinical_text.read(question)
     for mention in reversed(packaged().find(text)):
         start, end = text.span(mention.first, mention.last)
-        is_one = len(mention.drugs) == 1 and not mention.drug_class
-        if is_one and _is_unknown(index, question[start:end]) and not _is_unknown(index, mention.drugs[0]):
-            question = question[:start] + mention.drugs[0] + question[end:]
+        written = question[start:end]
+        name = next((name for name in others(mention, written) if _has_all(index, name)), written)
+        question = question[:start] + name + question[end:]
     return question
+
+
+def _has_all(index: Index, words: str) -> bool:
+    """Whether the index has all of some words."""
+    return all(index.knows(word) for word in stems(words))
 
 
 def _is_unknown(index: Index, words: str) -> bool:

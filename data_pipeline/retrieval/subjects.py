@@ -10,7 +10,7 @@ from functools import cache
 
 from data_pipeline.clinical_text import text as clinical_text
 from data_pipeline.drugs import tables
-from data_pipeline.drugs.mentions import doses, packaged
+from data_pipeline.drugs.mentions import DrugMention, doses, packaged
 
 _NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
 _PATIENTS = {
@@ -55,18 +55,26 @@ class Subject:
             _speaks_of(each, title, text) for each in self.patients
         )
 
-    def is_named_in(self, sentence: str) -> bool:
+    def has_patients_in(self, sentence: str) -> bool:
         """Whether a sentence names the children, or the adults, who are asked about."""
         return not _patients(sentence.lower()).isdisjoint(self.patients & set(_OTHERS))
+
+    def has_drug_in(self, sentence: str) -> bool:
+        """Whether a sentence, or a title, names one of the drugs that are asked about."""
+        return any(drug.search(sentence.lower()) for drug in self.drugs)
 
     def is_apart_from(self, sentence: str) -> bool:
         """Whether a sentence is about adults where children are asked about, or the other way round."""
         about = _patients(sentence.lower())
         return any(_OTHERS.get(each) in about and each not in about for each in self.patients)
 
+    def is_titled(self, title: str) -> bool:
+        """Whether a title names the drugs that are asked about, or their class; of none, whether or not."""
+        return not self.drugs or self.has_drug_in(title)
+
     def is_dose_of_another(self, sentence: str) -> bool:
         """Whether a sentence gives a dose, and names drugs of which none is asked about."""
-        if not self.drugs or any(drug.search(sentence.lower()) for drug in self.drugs):
+        if not self.drugs or self.has_drug_in(sentence):
             return False
         text = clinical_text.read(sentence)
         return bool(doses(text, packaged().find(text)))
@@ -76,7 +84,7 @@ def subject(question: str) -> Subject:
     """The drugs and patients that a question names."""
     mentions = packaged().find(clinical_text.read(question))
     return Subject(
-        tuple(_names(mention.drugs, mention.drug_class) for mention in mentions),
+        tuple(_pattern(mention.drugs, mention.drug_class) for mention in mentions),
         _patients(question.lower()),
         frozenset(_ORDINAL.findall(question.lower())),
     )
@@ -96,18 +104,28 @@ def _speaks_of(patients: str, title: str, text: str) -> bool:
     return bool(_PATIENTS[patients].search(title)) and not names_others
 
 
+def names(mention: DrugMention) -> tuple[str, ...]:
+    """What a drug may be called otherwise: its nonproprietary name, then the names of its classes."""
+    is_one = len(mention.drugs) == 1 and not mention.drug_class
+    return (*(mention.drugs if is_one else ()), *_names_of_classes(mention.drugs, mention.drug_class))
+
+
 @cache
-def _names(drugs: tuple[str, ...], drug_class: str) -> re.Pattern[str]:
+def _names_of_classes(drugs: tuple[str, ...], drug_class: str) -> tuple[str, ...]:
+    """The names of a class, or of the classes of which all drugs are members."""
+    of_drugs = [name for name, members in tables.drug_classes().items() if members.issuperset(drugs)]
+    classes = [drug_class] if drug_class else of_drugs
+    return tuple(classes + [name for name, of_class in tables.class_names().items() if of_class in classes])
+
+
+@cache
+def _pattern(drugs: tuple[str, ...], drug_class: str) -> re.Pattern[str]:
     """The names of one drug or combination and of its classes; of a class, its names and its members."""
-    classes = tables.drug_classes()
-    members = {drug_class} if drug_class else {name for name, of in classes.items() if of.issuperset(drugs)}
-    names = {name for name, of_class in tables.class_names().items() if of_class in members} | members
-    names |= {
+    of_drugs = {
         name
         for name, resolved in packaged().resolve.items()
         if resolved == drugs or (drug_class and set(resolved) <= set(drugs))
     }
-    words = (
-        re.escape(name.lower()).replace(r"\ ", r"[\s-]+") for name in sorted(names, key=len, reverse=True)
-    )
+    every = sorted(of_drugs.union(_names_of_classes(drugs, drug_class)), key=len, reverse=True)
+    words = (re.escape(name.lower()).replace(r"\ ", r"[\s-]+") for name in every)
     return re.compile(rf"\b(?:{'|'.join(words)})(?:s|es)?\b")

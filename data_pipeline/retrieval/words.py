@@ -26,7 +26,8 @@ def words(text: str) -> list[str]:
     ['meniere', 'disease']
     """
     plain = _without_accents(text.lower())
-    return [_singular(_POSSESSIVE.sub("", word)) for word in _WORD.findall(plain) if word not in STOP_WORDS]
+    whole = (_POSSESSIVE.sub("", word) for word in _WORD.findall(plain))
+    return [_singular(word) for word in whole if word not in STOP_WORDS]
 
 
 def spelled(text: str) -> list[str]:
@@ -39,15 +40,22 @@ def spelled(text: str) -> list[str]:
 
 
 def stems(text: str) -> list[str]:
-    """Words and numbers of a text as BM25 counts them, so that a question may use another form of a word.
+    """Words and numbers of a text as BM25 counts them, so that a question may use another form of a word; those that a
+    hyphen joins are two.
 
     >>> stems("Is febuxostat contraindicated?") == stems("contraindications of febuxostat")[::-1]
     True
+    >>> stems("stopping beta-blockers") == stems("stopped beta blocker")
+    True
     """
-    return [_stem(word) for word in words(text)]
+    return [_stem(word) for word in words(text.replace("-", " ")) if word not in _USE]
 
 
-_ENDS = re.compile(r"(?:[ai]tion|[ai]ted|[ai]ting|ates?|ions?|ings?|ed|ments?|ly|e)$")
+_ENDS = re.compile(r"(?:[ai]tion|[ai]ted|[ai]ting|ates?|ions?|ings?|ed|ments?|ly|ity|e)$")
+_USE = frozenset({"use", "used", "using"})
+"""What is used for something is given, taken or done; which of these a passage says makes no difference."""
+_DOUBLED = re.compile(r"([bdgmnprt])\1$")
+"""As in stopped and stopping: of "stop"."""
 _SHORTEST_STEM = 4
 
 
@@ -55,7 +63,7 @@ _SHORTEST_STEM = 4
 def _stem(word: str) -> str:
     """Strips the longest ending of a verb, or of a word derived from one, if four letters are left."""
     end = _ENDS.search(word, _SHORTEST_STEM)
-    return word[: end.start()] if end else word
+    return _DOUBLED.sub(r"\1", word[: end.start()]) if end else word
 
 
 def _without_accents(text: str) -> str:

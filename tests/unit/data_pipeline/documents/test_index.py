@@ -163,7 +163,7 @@ def test_an_index_of_another_release_is_refused(tmp_path: Path) -> None:
     """Whatever else its manifest holds; the sentence says what to do."""
     (tmp_path / "manifest.json").write_text('{"format": 1, "parts": []}')
     with pytest.raises(
-        StorageError, match=r"has format 1, and this release reads format 4: make it again from"
+        StorageError, match=r"has format 1, and this release reads format 5: make it again from"
     ):
         Index.open(tmp_path)
     (tmp_path / "manifest.json").write_text("[]")

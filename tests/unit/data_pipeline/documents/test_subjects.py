@@ -170,6 +170,41 @@ def test_a_row_of_a_table_is_quoted_below_its_columns_names_and_no_other_drugs_d
         assert "2025-05-02" not in answer.text, "a date answers nothing"
 
 
+def test_all_rows_of_a_drug_are_quoted_and_of_several_drugs_what_is_said_of_the_one(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    file = tmp_path / "surgery.md"
+    file.write_text(
+        "# Before surgery\n\n## Direct ones\n\n| Drug | Clearance | Low risk | High risk |\n|---|---|---|---|\n"
+        "| Apixaban | above 30 | 24 hours | 48 hours |\n| Dabigatran | 80 or more | 24 hours | 48 hours |\n"
+        "| Dabigatran | 50 to 79 | 36 hours | 72 hours |\n| Dabigatran | 30 to 49 | 48 hours | 96 hours |\n\n"
+        "## Reversal\n\nBefore emergency surgery warfarin is reversed with a concentrate. Dabigatran is reversed with "
+        "idarucizumab. Apixaban is reversed with andexanet. The laboratory is told at once. Plasma is reversed last.\n"
+    )
+    rows = table(readers.read([file]).documents)
+    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
+    index_files.write(tmp_path / "1", "surgery", 1, contents)
+    index = Index.open(tmp_path / "1")
+    quoted = answer_from(index, "Dabigatran by clearance at high risk?").text
+    assert quoted == (
+        "| Drug | Clearance | Low risk | High risk | | Dabigatran | 80 or more | 24 hours | 48 hours | "
+        "| Dabigatran | 50 to 79 | 36 hours | 72 hours | | Dabigatran | 30 to 49 | 48 hours | 96 hours |"
+    )
+    assert answer_from(index, "How is apixaban reversed?").text == "Apixaban is reversed with andexanet."
+
+
+def test_all_of_a_passage_is_quoted_where_no_sentence_has_more_of_the_question_than_its_title(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    text = "Carbamazepine worsens them. Ethosuximide controls more of them than lamotrigine. Hyperventilation helps."
+    rows = table(
+        [Document(file="a.txt", source="a.txt", text=text, digest="0" * 64, title="Treatment of absences")]
+    )
+    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
+    index_files.write(tmp_path / "1", "absences", 1, contents)
+    assert answer_from(Index.open(tmp_path / "1"), "What is the treatment of absences?").text == text
+
+
 def test_what_names_patients_does_not_say_what_they_are(embedder: Embedder, tmp_path: Path) -> None:
     texts = {
         "Epilepsy in pregnancy": "Levels of lamotrigine fall in pregnancy, so they are measured every month.",
