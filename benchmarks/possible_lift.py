@@ -56,8 +56,7 @@ class Trained:
     @property
     def best(self) -> float:
         """The AUROC of the generator's own risks."""
-        outcomes = self.splits["held_out"].outcomes
-        return float(metrics.auroc(outcomes, self.truth, metrics.unweighted(self.truth))[0])
+        return metrics.point_estimate(metrics.auroc, self.splits["held_out"].outcomes, self.truth)
 
     def share(self, auroc: float) -> float:
         return (auroc - 0.5) / (self.best - 0.5)
@@ -72,7 +71,7 @@ class Trained:
         booster, _ = tree_training.fit(blank["train"], blank["tuning"], self.params.task, self.params.recipe)
         rounds = calibration.cross_fit(booster, blank["tuning"]).rounds
         margins = calibration.margins(booster, blank["held_out"].inputs, rounds)
-        return float(metrics.auroc(blank["held_out"].outcomes, margins, metrics.unweighted(margins))[0])
+        return metrics.point_estimate(metrics.auroc, blank["held_out"].outcomes, margins)
 
 
 def of_stages(

@@ -69,7 +69,7 @@ def main() -> None:
     )
     for workers, (digest, _, other) in zip(LAYOUTS, results, strict=True):
         apart = np.abs(other - risks)
-        auroc = float(metrics.auroc(rows.outcomes, other, metrics.unweighted(rows.outcomes))[0])
+        auroc = metrics.point_estimate(metrics.auroc, rows.outcomes, other)
         same = "identical to the first" if digest == first else digest[:12]
         table.add_row(str(workers), same, f"{auroc:.4f}", f"{apart.max():.4f}", f"{apart.mean():.4f}")
     console = Console()

@@ -236,7 +236,7 @@ def _losses(answers: Answers, judged: Mapping[str, Floats]) -> dict[str, float]:
 
 
 def _loss(answers: Answers, risks: Floats) -> float:
-    return float(metrics.log_loss(answers.outcomes, risks, metrics.unweighted(risks))[0])
+    return metrics.point_estimate(metrics.log_loss, answers.outcomes, risks)
 
 
 def _thresholds(params: Params, answers: Answers, judged: Mapping[str, Floats]) -> dict[str, float]:

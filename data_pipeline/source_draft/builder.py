@@ -221,6 +221,8 @@ class Builder:
     def words(self, column: Column, role: str) -> str:
         """Declares the vocabulary of a column; words of few are left out, whatever they are."""
         name = self.use(column.header, "word")
+        if name in self.stanza.vocabularies:
+            return name
         lists, few, complete = self.vocabulary(column, role)
         self.stanza.vocabularies[name] = lists or {"OTHER": []}
         if few:

@@ -123,12 +123,14 @@ def _refitted(
 
 
 def _measured(n: int, draws: list[tuple[Floats, NDArray[np.bool_]]], rows: Examples) -> Recalibration:
-    figures = []
-    for log_odds, judged in draws:
-        y, risk = rows.outcomes[judged], metrics.sigmoid(log_odds[judged])
-        w = metrics.unweighted(y)
-        measured = (metrics.calibration_slope, metrics.calibration_intercept, metrics.log_loss)
-        figures.append([float(metric(y, risk, w)[0]) for metric in measured])
+    measured = (metrics.calibration_slope, metrics.calibration_intercept, metrics.log_loss)
+    figures = [
+        [
+            metrics.point_estimate(m, rows.outcomes[judged], metrics.sigmoid(log_odds[judged]))
+            for m in measured
+        ]
+        for log_odds, judged in draws
+    ]
     slope, intercept, loss = np.nanmean(figures, axis=0).tolist()
     return Recalibration(patients=n, calibration_slope=slope, calibration_intercept=intercept, log_loss=loss)
 

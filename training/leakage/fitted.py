@@ -18,7 +18,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.storage import lake
 from training import training_examples
 from training.leakage.certificate import Check, check
-from training.leakage.single_predictors import auroc
+from training.statistics import metrics
 from training.tabular import xgboost_training
 from training.tabular.recipe import Recipe
 from training.training_examples import Examples
@@ -118,5 +118,5 @@ def _aurocs_of_fit(task: TaskName, splits: dict[str, Examples]) -> list[float]:
         matrix = xgboost.DMatrix(rows.inputs, feature_names=list(kernel.names(task)), nthread=1)
         margins = booster.predict(matrix, output_margin=True).astype(np.float64)
         enough = min(rows.events, len(rows) - rows.events) >= _LEAST
-        aurocs.append(auroc(rows.outcomes, margins) if enough else np.nan)
+        aurocs.append(metrics.point_estimate(metrics.auroc, rows.outcomes, margins) if enough else np.nan)
     return aurocs

@@ -85,13 +85,9 @@ def _auroc_alone(values: Floats, outcomes: Floats) -> float:
         filled = np.where(np.isnan(values), missing, values)
         if filled.min() < filled.max():
             ranks = np.unique(filled, return_inverse=True)[1].astype(np.float64)
-            value = auroc(outcomes, ranks)
+            value = metrics.point_estimate(metrics.auroc, outcomes, ranks)
             best = max(best, value, 1 - value)
     return best
-
-
-def auroc(outcomes: Floats, scores: Floats) -> float:
-    return float(metrics.auroc(outcomes, scores, metrics.unweighted(outcomes))[0])
 
 
 def lower_end(auroc: float, least: int) -> float:

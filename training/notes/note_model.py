@@ -241,14 +241,13 @@ def _known_texts(graph: bytes, tokenizer: "Tokenizer", params: Params) -> tuple[
 
 def _measured(tuning: "Stays", risk: metrics.Floats, fitted: FittedNoteModel) -> dict[str, float]:
     """What is known before anyone looks at the held-out patients."""
-    outcomes, everyone = tuning.rows.outcomes, metrics.unweighted(tuning.rows.outcomes)
-    auroc = float(metrics.auroc(outcomes, risk, everyone)[0])
+    auroc = metrics.point_estimate(metrics.auroc, tuning.rows.outcomes, risk)
     return {
         "best_epoch": fitted.state.best_epoch,
         "tokens_learnt_from": fitted.state.tokens,
         "share_padding": 1 - fitted.state.tokens / max(fitted.state.padded, 1),
         "tokens_per_cpu_second": fitted.state.tokens / max(fitted.cpu_seconds, 1e-9),
-        "tuning_log_loss": float(metrics.log_loss(outcomes, risk, everyone)[0]),
+        "tuning_log_loss": metrics.point_estimate(metrics.log_loss, tuning.rows.outcomes, risk),
         **({"tuning_auroc": auroc} if auroc == auroc else {}),
     }
 

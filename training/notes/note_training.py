@@ -305,8 +305,7 @@ class Fit:
         """The epoch's end: its margins on the tuning stays, and its weights if they are the best so far."""
         margin = self.margins(tuning)
         self._logits_by_epoch.append(margin)
-        risk = metrics.sigmoid(margin)
-        loss = float(metrics.log_loss(tuning.rows.outcomes, risk, metrics.unweighted(risk))[0])
+        loss = metrics.point_estimate(metrics.log_loss, tuning.rows.outcomes, metrics.sigmoid(margin))
         if not state.tuning_losses or loss < min(state.tuning_losses):
             state = state.model_copy(update={"best_epoch": state.epoch})
             self._best = {name: p.detach().cpu().clone() for name, p in self._trained.items()}

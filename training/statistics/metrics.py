@@ -70,6 +70,11 @@ def unweighted(y: Floats) -> Floats:
     return np.ones((1, len(y)))
 
 
+def point_estimate(metric: Metric, y: Floats, p: Floats) -> float:
+    """A metric of the rows as they are; NaN where it can't be estimated."""
+    return float(metric(y, p, unweighted(y))[0])
+
+
 def logit(p: Floats) -> Floats:
     """Log-odds of risks; those of 0 and 1 are finite."""
     q = np.clip(p, _TINY, 1 - _TINY)

@@ -163,10 +163,8 @@ def _measured(tuning: "Examples", risk: metrics.Floats, rounds: int, platt: Cali
         "rounds": rounds,
         "calibration_slope_applied": platt.slope,
         "calibration_intercept_applied": platt.intercept,
-        "tuning_log_loss": float(
-            metrics.log_loss(tuning.outcomes, risk, metrics.unweighted(tuning.outcomes))[0]
-        ),
-        "tuning_brier": float(metrics.brier(tuning.outcomes, risk, metrics.unweighted(tuning.outcomes))[0]),
+        "tuning_log_loss": metrics.point_estimate(metrics.log_loss, tuning.outcomes, risk),
+        "tuning_brier": metrics.point_estimate(metrics.brier, tuning.outcomes, risk),
     }
 
 

@@ -73,9 +73,8 @@ class GrownTrees:
                 self._stages.append(self.growth.tuning_margins())
                 return True
             margins = self.growth.tuning_margins()
-            outcomes = self._tuning.outcomes
-            loss = metrics.log_loss(outcomes, metrics.sigmoid(margins), metrics.unweighted(outcomes))
-            self.losses.append(float(loss[0]))
+            risks = metrics.sigmoid(margins)
+            self.losses.append(metrics.point_estimate(metrics.log_loss, self._tuning.outcomes, risks))
             finished = self._is_finished()
             if finished or self.rounds % calibration.STEP == 0:
                 self._stages.append(margins)
@@ -95,8 +94,7 @@ class GrownTrees:
 
     def loss(self) -> float:
         """Log loss of these risks."""
-        outcomes = self._tuning.outcomes
-        return float(metrics.log_loss(outcomes, self.risks(), metrics.unweighted(outcomes))[0])
+        return metrics.point_estimate(metrics.log_loss, self._tuning.outcomes, self.risks())
 
 
 def fit(

@@ -130,7 +130,7 @@ def test_the_gain_is_paired_and_its_share_is_of_what_the_oracle_gains(hospital) 
     held_out = Performance(rows, both, Resamples(subjects, 200, 0))
     told = held_out.together(table, notes, made.truth)
     assert told.read == int(np.isfinite(notes).sum())
-    auroc = {name: metrics.auroc(y, risk, metrics.unweighted(y))[0] for name, risk in
+    auroc = {name: metrics.point_estimate(metrics.auroc, y, risk) for name, risk in
              {"table": table, "both": both, "truth": made.truth}.items()}  # fmt: skip
     assert told.auroc_gain.value == pytest.approx(auroc["both"] - auroc["table"])
     assert told.auroc_gain.low is not None

@@ -297,6 +297,21 @@ def test_files_whose_names_differ_by_a_number_are_parts_but_years_beside_other_t
     ]  # fmt: skip
 
 
+def test_a_column_that_says_two_things_of_a_visit_is_commented_on_once(
+    tmp_path: Path, drafted: Callable[[Path], tuple[Source, str]]
+) -> None:
+    """How urgent an admission was, and which visits are none in the hospital."""
+    write(tmp_path, "patients.csv", ("patient_id", "birth_date", "sex"),
+          [(i, f"19{i:02}-02-03", "MF"[i % 2]) for i in range(40, 90)])  # fmt: skip
+    kinds = ["emergency", "outpatient"] * 25 + ["seldom"]
+    write(tmp_path, "visits.csv", ("visit_id", "patient_id", "admission_type", "admit_time", "discharge_time"),
+          [(900 + i, 40 + i % 50, kind, "2024-01-02 10:00", "2024-01-05 11:00") for i, kind in enumerate(kinds)],
+          )  # fmt: skip
+    _, text = drafted(tmp_path)
+    assert text.count("admission_type tells hospital visits from others") == 1
+    assert text.count("admission_type: words of few patients are not listed") == 1
+
+
 def test_files_that_share_few_columns_are_tables_of_their_own_whatever_their_names(tmp_path: Path) -> None:
     """A workbook's sheets: read as parts of one table, the second had none of the first one's columns."""
     write(tmp_path, "sheet1.csv", ("patient", "born"), [("1", "1950-01-01"), ("2", "1951-01-01")])

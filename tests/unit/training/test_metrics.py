@@ -53,7 +53,7 @@ def test_risks_that_are_too_extreme_have_a_slope_below_one() -> None:
     log_odds = rng.normal(-1, 1, 20_000)
     y = (rng.random(20_000) < metrics.sigmoid(log_odds)).astype(float)
     doubled = metrics.sigmoid(2 * log_odds)
-    assert metrics.calibration_slope(y, doubled, metrics.unweighted(y))[0] == pytest.approx(0.5, abs=0.03)
+    assert metrics.point_estimate(metrics.calibration_slope, y, doubled) == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("times", [2, 3, 4, 6])
@@ -72,7 +72,7 @@ def test_risks_that_are_far_too_extreme_still_have_a_slope(times: int, mean: flo
 def test_net_benefit_by_hand() -> None:
     y, p = np.array([1.0, 0, 0, 1, 0]), np.array([0.9, 0.3, 0.1, 0.05, 0.6])
     # at 0.2 three are treated: one case and two others, who weigh 0.2 / 0.8 each
-    assert metrics.net_benefit(0.2)(y, p, metrics.unweighted(y))[0] == pytest.approx((1 - 2 * 0.25) / 5)
+    assert metrics.point_estimate(metrics.net_benefit(0.2), y, p) == pytest.approx((1 - 2 * 0.25) / 5)
 
 
 @pytest.mark.parametrize("name", ["auroc", "auprc", "calibration_slope", "calibration_intercept"])

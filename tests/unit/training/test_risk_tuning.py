@@ -40,7 +40,7 @@ def test_a_trial_grows_the_trees_of_a_fit_and_stops_where_it_stops() -> None:
     assert trial.rounds == len(curves["log_loss_tuning"]) < 200
     fitted = calibration.cross_fit(booster, tuning)
     assert trial.risks() == pytest.approx(calibration.cross_calibrated(fitted.margins, tuning), abs=1e-9)
-    loss = metrics.log_loss(tuning.outcomes, trial.risks(), metrics.unweighted(tuning.outcomes))[0]
+    loss = metrics.point_estimate(metrics.log_loss, tuning.outcomes, trial.risks())
     assert trial.loss() == loss < 0.6
 
 
