@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
+from mediscale.inference import hub_files
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -19,7 +20,7 @@ CLINICAL = "emilyalsentzer/Bio_ClinicalBERT"
 REVISIONS = {CLINICAL: "d5892b39a4adaed74b92212a44081509db72f87b"}
 """The pinned revision of each encoder on the hub: a name there can get other weights, a revision can't."""
 
-_WEIGHTS = ("*.safetensors", "pytorch_model.bin")
+_FETCHED = ("*.json", "vocab.txt", "*.safetensors", "pytorch_model.bin")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
 
 
@@ -66,29 +67,11 @@ def folder(settings: Settings, encoder: Encoder) -> Path:
     kept = settings.home / "encoders" / f"{encoder.name.replace('/', '--')}-{encoder.revision[:12]}"
     if not kept.exists():
         fetched, partial = kept.with_suffix(".fetched"), kept.with_suffix(".partial")
-        _fetch(encoder, fetched)
+        hub_files.fetch(encoder.name, encoder.revision, fetched, _FETCHED, OFFLINE)
         _keep(encoder, fetched, partial)
         partial.replace(kept)
         shutil.rmtree(fetched)
     return kept
-
-
-def _fetch(encoder: Encoder, into: Path) -> None:
-    """Downloads the repository's files; an interrupted download is resumed."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        snapshot_download(
-            encoder.name,
-            revision=encoder.revision,
-            local_dir=into,
-            allow_patterns=["*.json", "vocab.txt", *_WEIGHTS],
-        )
-    except Exception as error:  # the hub's own errors and its HTTP client's have no common class
-        raise UsageError(
-            f"The weights {encoder.name} at revision {encoder.revision[:12] or 'none'} can't be had from the hub: "
-            f"check the network, your access and the revision, or use the packaged encoder {OFFLINE}."
-        ) from error
 
 
 def _keep(encoder: Encoder, fetched: Path, into: Path) -> None:

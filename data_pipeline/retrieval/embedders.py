@@ -8,6 +8,7 @@ from pathlib import Path
 from data_pipeline.retrieval.embedder import Embedder, EmbedderSpec
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
+from mediscale.inference import hub_files
 
 PACKAGED = "bge-small-en-v1.5"
 """A BERT of 33 million parameters for retrieval (Xiao et al. 2023, arXiv:2309.07597), in 8 bits as ONNX. infra/set_up
@@ -64,7 +65,9 @@ def _of_hub(settings: Settings, text: str, threads: int) -> Embedder:
         )
     files = settings.home / "embedders" / f"{name.replace('/', '--')}-{revision[:12]}"
     if not files.exists():
-        _fetch(name, revision, files)
+        partial = files.with_suffix(".partial")
+        hub_files.fetch(name, revision, partial, _FETCHED, PACKAGED)
+        partial.replace(files)
     try:
         pooling = json.loads((files / "1_Pooling" / "config.json").read_text())
         window = json.loads((files / "sentence_bert_config.json").read_text())["max_seq_length"]
@@ -84,17 +87,3 @@ def _of_hub(settings: Settings, text: str, threads: int) -> Embedder:
             f"The repository {name} at revision {revision[:12]} is no model of sentence-transformers with an ONNX file."
         ) from error
     return Embedder(spec, graph, tokenizer, threads)
-
-
-def _fetch(name: str, revision: str, into: Path) -> None:
-    from huggingface_hub import snapshot_download
-
-    partial = into.with_suffix(".partial")
-    try:
-        snapshot_download(name, revision=revision, local_dir=partial, allow_patterns=_FETCHED)
-    except Exception as error:  # the hub's own errors and its HTTP client's have no common class
-        raise UsageError(
-            f"The embedder {name} at revision {revision[:12]} can't be had from the hub: check the network, your "
-            f"access and the revision, or use the packaged embedder {PACKAGED}."
-        ) from error
-    partial.replace(into)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mediscale.core.errors import InputError, StorageError, UsageError
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
+from mediscale.inference import hub_files
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +98,7 @@ def folder(settings: Settings, base: Base) -> Path:
             shutil.rmtree(partial, ignore_errors=True)
             _convert(_packaged(), partial)
         else:
-            _fetch(base, partial)
+            hub_files.fetch(base.name, base.revision, partial, _FETCHED, OFFLINE)
         partial.replace(kept)
     return kept
 
@@ -126,32 +127,6 @@ def _convert(gguf: Path, into: Path) -> None:
     network.load_state_dict(read.state_dict())
     network.to(torch.bfloat16).save_pretrained(into)  # its rounding is far below that of four bits
     tokenizer.save_pretrained(into)
-
-
-def _fetch(base: Base, into: Path) -> None:
-    """Downloads the repository's files; an interrupted download is resumed."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
-
-    getLogger("huggingface_hub").setLevel(ERROR)  # each try to reach a hub that is not there would be a line
-
-    try:
-        snapshot_download(base.name, revision=base.revision, local_dir=into, allow_patterns=list(_FETCHED))
-    except GatedRepoError as error:
-        raise UsageError(
-            f"{base.name} is gated: accept its licence on its page of the hub with your account, set HF_TOKEN to a "
-            f"token of that account, and run again; or use the packaged base {OFFLINE}."
-        ) from error
-    except RevisionNotFoundError as error:
-        raise UsageError(
-            f"{base.name} has no revision {base.revision[:12]} on the hub; name one that it has as NAME@REVISION."
-        ) from error
-    except Exception as error:  # the hub's own errors and its HTTP client's have no common class
-        raise UsageError(
-            f"The base model {base.name} at revision {base.revision[:12]} can't be had from the hub: check the "
-            f"network, your access and the revision, or use the packaged base {OFFLINE}."
-        ) from error
-    shutil.rmtree(into / ".cache", ignore_errors=True)  # the hub's own notes of the download
 
 
 def digest(files: Path) -> str:
