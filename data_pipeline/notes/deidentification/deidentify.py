@@ -9,7 +9,6 @@ with the reason and its place in the extract, never with its text.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import NaiveDatetime
 
 from data_pipeline.ingest import engine, extract_facts, facts
 from data_pipeline.ingest import source as sources
@@ -55,7 +55,7 @@ class Params(Frozen):
     """The fingerprint of the secret (module ``pseudonym_secret``), which the caller gives."""
     deidentifier: RuntimeInput[str]
     """What replaces identifiers (module ``deidentifier``), which the settings name."""
-    misdated_after: datetime | None = None
+    misdated_after: NaiveDatetime | None = None
     """Notes dated later than this (naive UTC) are misdated. None for extracts with shifted dates."""
     max_quarantine_share: float = 0.05
     """The share of notes that may be quarantined."""

@@ -202,12 +202,14 @@ def test_what_a_run_gives_itself_can_t_be_configured(stage: str, name: str, valu
         call.check({stage: {name: value}})
 
 
-@pytest.mark.parametrize("stage", ["labels", "gold"])
-def test_a_night_is_named_in_utc_without_a_zone(stage: str) -> None:
-    """As the lake's own times are; one with a zone ended in a TypeError after all shards were read."""
-    call.check({stage: {"as_of": "2150-01-01T00:00:00"}})
-    with pytest.raises(UsageError, match=f"Stage {stage}: as_of"):
-        call.check({stage: {"as_of": "2150-01-01T00:00:00+01:00"}})
+@pytest.mark.parametrize(
+    ("stage", "name"), [("labels", "as_of"), ("gold", "as_of"), ("deidentify", "misdated_after")]
+)
+def test_a_time_is_named_in_utc_without_a_zone(stage: str, name: str) -> None:
+    """As the lake's own times are; a night with a zone ended in a TypeError after all shards were read."""
+    call.check({stage: {name: "2150-01-01T00:00:00"}})
+    with pytest.raises(UsageError, match=f"Stage {stage}: {name}"):
+        call.check({stage: {name: "2150-01-01T00:00:00+01:00"}})
 
 
 def test_a_home_of_an_older_version_is_refused_in_one_sentence(settings: Settings) -> None:
