@@ -128,8 +128,7 @@ def _judge(params: Params, settings: Settings, key: str) -> Evidence:
             f"No held-out patients for {params.task} in {params.dataset}: there is nothing to judge on."
         )
     resamples = Resamples(rows.subjects, params.bootstrap, params.seed)
-    stays = _note_windows(params, settings, judged)
-    margins = _note_margins(judged, stays)
+    stays, margins = _notes(params, settings, judged)
     held_out = Performance(rows, judged.risks(rows.inputs, margins), resamples)
     truth = oracle.probabilities(params.oracle, params.subjects, params.task, settings, rows)
     floors = tasks.load(params.task).policy
@@ -188,24 +187,19 @@ def _together(
     return held_out.together(judged.risks(held_out.rows.inputs), notes, truth)
 
 
-def _note_windows(params: Params, settings: Settings, judged: Predictor) -> "Windows | None":
-    """What can be read (n) of the notes of the held-out stays; None for a version that reads no notes."""
-    if judged.reader is None:
-        return None
-    tables = _readable(params, settings, judged)
+def _notes(params: Params, settings: Settings, version: Predictor) -> "tuple[Windows | None, Floats | None]":
+    """What can be read (n) of the notes of the held-out stays, and the margins (n) by that, NaN where nothing was
+    written; None for a version that reads no notes."""
+    if version.reader is None:
+        return None, None
+    spec, tables = version.reader.spec, _readable(params, settings, version)
     if tables is None:
         raise InputError(
             f"A version that reads notes can't be judged without them; give note_tokens of {params.dataset} made by "
-            f"the tokenizer of its encoder {judged.reader.spec.encoder}."
+            f"the tokenizer of its encoder {spec.encoder}."
         )
-    spec = judged.reader.spec
     stays = note_examples.load(settings, tables, "held_out", spec.tokenizer, spec.window, spec.most_windows)
-    return stays.windows
-
-
-def _note_margins(judged: Predictor, stays: "Windows | None") -> Floats | None:
-    """Margins (n) by what could be read, NaN where nothing was written; None for a version that reads no notes."""
-    return None if judged.reader is None or stays is None else judged.reader.margins_where_written(stays)
+    return stays.windows, version.reader.margins_where_written(stays.windows)
 
 
 def _readable(params: Params, settings: Settings, reading: Predictor) -> note_examples.Tables | None:
@@ -275,9 +269,8 @@ def _comparison(params: Params, settings: Settings, held_out: Performance) -> Co
             missing_notes=unread,
         )
     rows = training_examples.load(settings, params.training_set, "held_out", served.spec.features)
-    margins = _note_margins(served, _note_windows(params, settings, served))
-    risk = served.risks(rows.inputs, margins)
-    return held_out.comparison(params.incumbent, risk)
+    _, margins = _notes(params, settings, served)
+    return held_out.comparison(params.incumbent, served.risks(rows.inputs, margins))
 
 
 def flat(judged: Evidence) -> dict[str, float | None]:
