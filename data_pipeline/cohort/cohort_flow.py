@@ -11,6 +11,7 @@ from data_pipeline.cohort import at_risk, prediction_times
 from data_pipeline.cohort.at_risk import Assertions
 from data_pipeline.cohort.bitemporal import BitemporalTime, available_by, latest_as_of
 from data_pipeline.cohort.outcome_labels import Label, Rises, label_of
+from data_pipeline.cohort.prediction_times import RevisedStays
 from data_pipeline.cohort.stays import Patient, Stay, patients
 from mediscale.core import tasks
 from mediscale.core.outcomes import ValueRise
@@ -29,11 +30,11 @@ def cohort(events: pa.Table, task: TaskName, as_of: datetime | None, shard: int)
     the flow, and the others are ``further`` ones.
     """
     events, declared = available_by(events, as_of), tasks.load(task)
-    records = at_risk.assertions(events, declared)
+    records, revised = at_risk.assertions(events, declared), RevisedStays.of(events, declared)
     rows = [
         row
         for patient in patients(latest_as_of(events, None))
-        for row in _rows(patient, declared, records.get(patient.subject_id, at_risk.NOTHING), as_of, shard)
+        for row in _rows(patient, revised, records.get(patient.subject_id, at_risk.NOTHING), as_of, shard)
     ]
     return pa.Table.from_pylist(rows, schema=_arrow_schema())
 
@@ -45,16 +46,16 @@ def _arrow_schema() -> pa.Schema:
 
 
 def _rows(
-    patient: Patient, task: Task, record: Assertions, as_of: datetime | None, shard: int
+    patient: Patient, revised: RevisedStays, record: Assertions, as_of: datetime | None, shard: int
 ) -> Iterator[dict[str, Any]]:
     for visit in patient.visits:
         if not visit.inpatient:
             yield _left_out(1)
-    units = patient.units(task.unit)
+    units = patient.units(revised.task.unit)
     for i, stay in enumerate(units):
         following = units[i + 1] if i + 1 < len(units) else None
         yield from (_left_out(2) for _ in stay.visits[1:])
-        rows = _rows_of_stay(patient, stay, following, task, record, as_of)
+        rows = _rows_of_stay(patient, stay, following, revised, record, as_of)
         furthest = max(rows, key=lambda row: int(row["steps"]))
         for row in rows:
             yield (
@@ -73,7 +74,7 @@ def _rows_of_stay(
     patient: Patient,
     stay: Stay,
     following: Stay | None,
-    task: Task,
+    revised: RevisedStays,
     record: Assertions,
     as_of: datetime | None,
 ) -> list[dict[str, Any]]:
@@ -86,9 +87,10 @@ def _rows_of_stay(
     contradiction = stay.end.contradiction
     if stay.end.unclear:
         return [_left_out(5, contradiction)]
+    task = revised.task
     steps = {step.name: passed for passed, step in enumerate(task.steps)}
     rows, rises = [], Rises.of(record, stay, task.outcome) if isinstance(task.outcome, ValueRise) else None
-    for at in prediction_times.of_stay(patient, stay, task):
+    for at in revised.times(patient, stay):
         failed = at_risk.failed_step(record, stay, task, at) or (rises and rises.failed_step(at))
         label = None
         if failed is None:

@@ -1,13 +1,15 @@
 """Prediction times: when a task's outcome is predicted for a stay, and which stays are at risk then."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 
 from data_pipeline.cohort import at_risk
-from data_pipeline.cohort.bitemporal import BitemporalTime, available_by, latest_as_of
-from data_pipeline.cohort.stays import Patient, Stay, patients
+from data_pipeline.cohort.bitemporal import FOREVER, BitemporalTime, available_by, latest_as_of, latest_until
+from data_pipeline.cohort.stays import Patient, Stay, about_stays, patients
 from mediscale.core.task_times import Anchor, MayBeAsked, PredictionTime
 from mediscale.core.tasks import ADULT_YEARS, Task
 
@@ -26,13 +28,13 @@ def due_predictions(
     which have not ended yet count; of who is at risk, what was known at the prediction time. All times are naive UTC.
     """
     visible = available_by(events, until)
-    records = at_risk.assertions(visible, task)
+    records, revised = at_risk.assertions(visible, task), RevisedStays.of(visible, task)
     predictions = {
         (at, patient.subject_id)
         for patient in patients(latest_as_of(visible, None))
         for stay in patient.units(task.unit)
         if is_adult(patient, stay)
-        for at in of_stay(patient, stay, task)
+        for at in revised.times(patient, stay)
         if since < at <= until
         and not at_risk.failed_step(records.get(patient.subject_id, at_risk.NOTHING), stay, task, at)
     }
@@ -55,6 +57,39 @@ def of_stay(patient: Patient, stay: Stay, task: Task) -> tuple[datetime, ...]:
         for at in moments
         if stay.admitted.available <= at and (task.unit == "encounter" or not died_before(patient, at))
     )
+
+
+@dataclass(frozen=True)
+class RevisedStays:
+    """What was asserted about the stays of those patients of whom an assertion was corrected or withdrawn: at a
+    prediction time it may have said something else."""
+
+    task: Task
+    assertions: Mapping[int, pa.Table]
+    """By subject."""
+
+    @classmethod
+    def of(cls, events: pa.Table, task: Task) -> "RevisedStays":
+        """``events`` has ``COLUMNS`` of all assertions."""
+        about = about_stays(events).sort_by("subject_id")
+        subjects, first, rows = np.unique(
+            about["subject_id"].to_numpy(), return_index=True, return_counts=True
+        )
+        revised = np.isin(subjects, about["subject_id"].to_numpy()[latest_until(about) != FOREVER])
+        columns = (column[revised].tolist() for column in (subjects, first, rows))
+        return cls(task, {subject: about.slice(begin, n) for subject, begin, n in zip(*columns, strict=True)})
+
+    def times(self, patient: Patient, stay: Stay) -> Iterator[datetime]:
+        """The prediction times of the stay, as ``of_stay`` has them, that follow from what was known at each."""
+        assertions = self.assertions.get(patient.subject_id)
+        for at in of_stay(patient, stay, self.task):
+            if assertions is None or any(
+                (then.first.visit_id, then.admitted.time) == (stay.first.visit_id, stay.admitted.time)
+                and at in of_stay(who, then, self.task)
+                for who in patients(latest_as_of(assertions, at))
+                for then in who.units(self.task.unit)
+            ):
+                yield at
 
 
 def _at_discharge(stay: Stay, excluded_destinations: Sequence[str]) -> Iterator[datetime]:

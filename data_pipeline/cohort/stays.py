@@ -164,14 +164,20 @@ def patients(latest: pa.Table) -> Iterator[Patient]:
 
     ``latest`` holds one assertion of each event, as ``bitemporal.latest_as_of`` gives them.
     """
-    of_stays = map_codes(latest["code"], lambda code: code.partition("//")[0] in _CODE_PREFIXES, np.bool_)
-    chosen = latest.filter(pa.array(of_stays))
     columns = ["subject_id", "time", "available_time", "event_id", "code", "visit_id", "numeric_value"]
-    rows = chosen.select(columns).sort_by([(name, "ascending") for name in columns[:4]]).to_pylist()
+    rows = (
+        about_stays(latest).select(columns).sort_by([(name, "ascending") for name in columns[:4]]).to_pylist()
+    )
     for subject_id, own in groupby(rows, key=lambda row: int(row["subject_id"])):
         patient = _patient(subject_id, list(own))
         if patient.visits:
             yield patient
+
+
+def about_stays(events: pa.Table) -> pa.Table:
+    """The assertions that patients and their stays are made from."""
+    chosen = map_codes(events["code"], lambda code: code.partition("//")[0] in _CODE_PREFIXES, np.bool_)
+    return events.filter(pa.array(chosen))
 
 
 def _patient(subject_id: int, rows: list[dict[str, Any]]) -> Patient:

@@ -91,6 +91,26 @@ def test_who_is_back_and_not_yet_booked_in_is_not_asked_about(events: Draw) -> N
     assert max(passed) < len(MORTALITY.steps)
 
 
+REVISED = """event_id | subject_id | time | code | visit_id | available_time | retracted
+1 | 7 | 1950-06-01 00:00 | MEDS_BIRTH | | 1950-06-01 00:00 | false
+2 | 7 | 2022-03-01 10:00 | HOSPITAL_ADMISSION//EMERGENCY | 70 | 2022-03-01 10:00 | false
+3 | 7 | 2022-03-02 09:00 | HOSPITAL_DISCHARGE//HOME | 70 | 2022-03-02 09:00 | false
+3 | 7 | 2022-03-04 09:00 | HOSPITAL_DISCHARGE//HOME | 70 | {corrected} | false
+"""
+"""Discharged before a day had passed, as the record said until it was corrected: it was two days later."""
+
+
+@pytest.mark.parametrize(("corrected", "due"), [("2022-03-02 09:30", True), ("2022-03-02 10:30", False)])
+def test_a_discharge_that_was_corrected_counts_as_it_was_known(
+    events: Draw, corrected: str, due: bool
+) -> None:
+    revised = events(REVISED.format(corrected=corrected))
+    asked = prediction_times.due_predictions(revised, MORTALITY, march(2), march(9))
+    assert asked == ([(7, march(2, 10))] if due else [])
+    passed = cohort_flow.cohort(revised, "mortality", None, 0)["steps"].to_pylist()
+    assert (max(passed) == len(MORTALITY.steps)) is due
+
+
 def test_nobody_is_asked_about_twice_and_nobody_is_forgotten(events: Draw) -> None:
     nights = [march(day) for day in range(1, 8)]
     each = [prediction_times.due_predictions(events(WARD), MORTALITY, *span) for span in pairwise(nights)]
