@@ -7,7 +7,7 @@ XGBoost, and unpickles nothing.
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +125,8 @@ def load_folder(folder: Path) -> Predictor:
     """
     model = ModelRef(name=folder.name, version=0, uri=str(folder), digest="")
     predictor = _read(model, model_files.answering_files(folder))
-    named = replace(predictor, model=model.model_copy(update={"name": predictor.spec.name}))
-    _check(named, named.spec.task)
-    return named
+    _check_answers(predictor)
+    return predictor
 
 
 def _read(
@@ -191,9 +190,19 @@ def _decoded(content: bytes) -> Any:
 
 
 def _check(predictor: Predictor, task: TaskName) -> None:
-    model, spec, trees = predictor.model, predictor.spec, predictor.trees
-    if (spec.name, spec.task) != (model.name, task) or len(spec.features) != trees.n_features:
-        raise StorageError(f"The files of {model} belong to another model; it is not served.")
+    if (predictor.spec.name, predictor.spec.task) != (predictor.model.name, task):
+        raise _of_another(predictor.model)
+    _check_answers(predictor)
+
+
+def _of_another(model: ModelRef) -> StorageError:
+    return StorageError(f"The files of {model} belong to another model; it is not served.")
+
+
+def _check_answers(predictor: Predictor) -> None:
+    model, spec = predictor.model, predictor.spec
+    if len(spec.features) != predictor.trees.n_features:
+        raise _of_another(model)
     wrong = [answer.name for answer in spec.known_answers if not _answers(predictor, answer)]
     if wrong or not spec.known_answers:
         raise StorageError(

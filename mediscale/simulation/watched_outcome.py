@@ -44,16 +44,14 @@ class Outcome(Frozen):
         lines = [f"false alarms: {before}, and {self.alarms_before} figures of outcomes raised one"]
         if self.drifted_after:
             delay, named = self.drifted_after[0] - PLANTED_DAY + 1, ", ".join(self.columns[:4])
-            lines.append(f"drift after {delay} days ({named})")
+            lines.append(f"drift on day {delay} ({named})")
         if self.alarm_day is not None:
             lines.append(
-                f"by outcomes after {self.alarm_day - PLANTED_DAY + 1} days ({'; '.join(self.alarms[:2])})"
+                f"by outcomes on day {self.alarm_day - PLANTED_DAY + 1} ({'; '.join(self.alarms[:2])})"
             )
         decided = "keep"
         if self.retrain_day is not None:
-            decided = (
-                f"retrain after {self.retrain_day - PLANTED_DAY + 1} days" if self.planted else "retrain"
-            )
+            decided = f"retrain on day {self.retrain_day - PLANTED_DAY + 1}" if self.planted else "retrain"
         return f"{'; '.join(lines)}. Decision: {decided}, which is {'right' if self.right else 'WRONG'}."
 
 

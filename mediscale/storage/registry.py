@@ -9,10 +9,11 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -203,7 +204,7 @@ def client(settings: Settings) -> "MlflowClient":
     lock = os.open(settings.home / "mlflow.lock", os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two that come first would both make its tables
-        _begin_with_made_store(settings.tracking_uri)
+        _begin_with_made_store(settings)
         client = connect()
         client.search_registered_models(max_results=1)
     finally:
@@ -215,12 +216,20 @@ _MADE_STORE = Path(sys.prefix) / "store" / "mlflow.db"
 """What set-up left: an empty store with its tables."""
 
 
-def _begin_with_made_store(uri: str) -> None:
-    """Copies an empty store for a home that has none: MLflow's own migrations take ten seconds of a busy disk."""
+def _begin_with_made_store(settings: Settings) -> None:
+    """Copies an empty store for a home that has none: MLflow's own migrations take ten seconds of a busy disk.
+
+    Whoever names no experiment logs to MLflow's Default, whose files are put under our artifact root; by MLflow they
+    would lie in ``mlruns`` where set-up ran.
+    """
+    uri = settings.tracking_uri
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not file.exists() and _MADE_STORE.exists():
         partial = file.with_name(f"{file.name}.partial")
         shutil.copyfile(_MADE_STORE, partial)
+        with closing(sqlite3.connect(partial)) as store, store:
+            folder = f"{settings.artifact_root.rstrip('/')}/Default"
+            store.execute("UPDATE experiments SET artifact_location = ? WHERE name = 'Default'", (folder,))
         partial.replace(file)
 
 

@@ -12,6 +12,10 @@ resource "aws_eks_pod_identity_association" "this" {
   for_each = {}
 }
 
+resource "aws_eks_pod_identity_association" "driver" {
+  for_each = {}
+}
+
 # Its clusters have no security group.
 resource "aws_security_group" "database" {
   ingress {
@@ -59,5 +63,11 @@ resource "aws_db_instance" "this" {
 resource "aws_db_parameter_group" "this" {
   lifecycle {
     ignore_changes = [parameter]
+  }
+}
+
+resource "aws_vpc_endpoint" "service" {
+  lifecycle {
+    ignore_changes = [dns_options]
   }
 }

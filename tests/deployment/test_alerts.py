@@ -2,15 +2,15 @@
 configuration, evaluates every expression of rules and dashboards, and tells a real Alertmanager."""
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from fixtures import http_servers
 from fixtures.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -58,10 +58,8 @@ class Pager(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def pager() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), Pager)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with http_servers.listening(Pager) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,7 @@ resource "aws_eks_addon" "this" {
   cluster_name         = aws_eks_cluster.this.name
   addon_name           = each.key
   configuration_values = each.value
+  depends_on           = [aws_eks_pod_identity_association.driver] # a pod that starts before it gets no identity
 }
 
 # Who a pod is: the account that its manifest names, with no key to keep.
@@ -116,5 +117,13 @@ resource "aws_eks_pod_identity_association" "this" {
   cluster_name    = aws_eks_cluster.this.name
   namespace       = "mediscale"
   service_account = "mediscale-${each.key}"
+  role_arn        = each.value.arn
+}
+
+resource "aws_eks_pod_identity_association" "driver" {
+  for_each        = aws_iam_role.driver
+  cluster_name    = aws_eks_cluster.this.name
+  namespace       = "kube-system"
+  service_account = "${lower(each.key)}-csi-controller-sa"
   role_arn        = each.value.arn
 }

@@ -27,10 +27,48 @@ resource "aws_iam_role" "node" {
 resource "aws_iam_role_policy_attachment" "node" {
   for_each = toset([
     "AmazonEKSWorkerNodePolicy", "AmazonEKS_CNI_Policy", "AmazonEC2ContainerRegistryPullOnly",
-    "service-role/AmazonEBSCSIDriverPolicy", "service-role/AmazonEFSCSIDriverPolicy",
   ])
   role       = aws_iam_role.node.name
   policy_arn = "arn:${data.aws_partition.this.partition}:iam::aws:policy/${each.key}"
+}
+
+# What makes disks and shares for claims is a pod, too, and gets no node's credentials.
+resource "aws_iam_role" "driver" {
+  for_each           = toset(["EBS", "EFS"])
+  name               = "${var.name}-${lower(each.key)}"
+  assume_role_policy = data.aws_iam_policy_document.assume["pods.eks"].json
+}
+
+resource "aws_iam_role_policy_attachment" "driver" {
+  for_each   = aws_iam_role.driver
+  role       = each.value.name
+  policy_arn = "arn:${data.aws_partition.this.partition}:iam::aws:policy/service-role/Amazon${each.key}CSIDriverPolicy"
+}
+
+# Disks are encrypted with our key.
+resource "aws_iam_role_policy" "driver" {
+  for_each = aws_iam_role.driver
+  name     = "key"
+  role     = each.value.id
+  policy   = data.aws_iam_policy_document.driver.json
+}
+
+data "aws_iam_policy_document" "driver" {
+  statement {
+    sid       = "Key"
+    actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
+    resources = [aws_kms_key.data.arn]
+  }
+  statement {
+    sid       = "Grant"
+    actions   = ["kms:CreateGrant"]
+    resources = [aws_kms_key.data.arn]
+    condition {
+      test     = "Bool"
+      variable = "kms:GrantIsForAWSResource"
+      values   = ["true"]
+    }
+  }
 }
 
 # The server reads models and appends to the lake's tables of answers; stages write both. Neither deletes a version of an

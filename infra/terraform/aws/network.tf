@@ -46,17 +46,10 @@ resource "aws_security_group" "endpoints" {
   }
 }
 
-resource "aws_vpc_endpoint" "s3" {
-  vpc_id            = aws_vpc.this.id
-  service_name      = "com.amazonaws.${var.region}.s3"
-  vpc_endpoint_type = "Gateway"
-  route_table_ids   = [aws_route_table.private.id]
-}
-
 resource "aws_vpc_endpoint" "service" {
   for_each = toset([
     "autoscaling", "ec2", "ecr.api", "ecr.dkr", "eks", "eks-auth", "elasticfilesystem", "elasticloadbalancing",
-    "kms", "logs", "secretsmanager", "sts",
+    "kms", "logs", "s3", "secretsmanager", "sts",
   ])
   vpc_id              = aws_vpc.this.id
   service_name        = "com.amazonaws.${var.region}.${each.key}"
@@ -64,6 +57,13 @@ resource "aws_vpc_endpoint" "service" {
   subnet_ids          = aws_subnet.private[*].id
   security_group_ids  = [aws_security_group.endpoints.id]
   private_dns_enabled = true
+  # An address of ours for pods, too: by a gateway the buckets keep their public ones, which no NetworkPolicy can name.
+  dynamic "dns_options" {
+    for_each = each.key == "s3" ? [1] : []
+    content {
+      private_dns_only_for_inbound_resolver_endpoint = false
+    }
+  }
 }
 
 resource "aws_flow_log" "this" {

@@ -23,7 +23,9 @@ resource "azurerm_role_assignment" "images" {
   principal_id         = azurerm_kubernetes_cluster.this.kubelet_identity[0].object_id
 }
 
-# Who a pod is: the account that its manifest names, with no key to keep.
+# Who a pod is: the account that its manifest names, with no key to keep. An overlay adds the annotation
+# azure.workload.identity/client-id to the account and the label azure.workload.identity/use to the pods. They fetch their
+# tokens from login.microsoftonline.com, which has no private endpoint: the hospital's firewall lets the nodes reach it.
 resource "azurerm_federated_identity_credential" "pod" {
   for_each            = toset(["serving", "stages"])
   name                = each.key

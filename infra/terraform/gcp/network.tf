@@ -48,10 +48,16 @@ resource "google_compute_firewall" "inside" {
   destination_ranges = [var.network_cidr, "199.36.153.8/30"] # and private.googleapis.com
 }
 
-# By these names Google's services have addresses that only this network reaches.
+# By these names Google's services and registries have addresses that only this network reaches; without those of the
+# registries no node gets an image.
+locals {
+  private_names = { googleapis = "googleapis.com.", gcr = "gcr.io.", pkg = "pkg.dev." }
+}
+
 resource "google_dns_managed_zone" "google" {
-  name       = "${var.name}-googleapis"
-  dns_name   = "googleapis.com."
+  for_each   = local.private_names
+  name       = "${var.name}-${each.key}"
+  dns_name   = each.value
   visibility = "private"
   private_visibility_config {
     networks {
@@ -60,20 +66,22 @@ resource "google_dns_managed_zone" "google" {
   }
 }
 
-resource "google_dns_record_set" "private" {
-  managed_zone = google_dns_managed_zone.google.name
-  name         = "private.googleapis.com."
+resource "google_dns_record_set" "apex" {
+  for_each     = local.private_names
+  managed_zone = google_dns_managed_zone.google[each.key].name
+  name         = each.key == "googleapis" ? "private.googleapis.com." : each.value
   type         = "A"
   ttl          = 300
   rrdatas      = ["199.36.153.8", "199.36.153.9", "199.36.153.10", "199.36.153.11"]
 }
 
 resource "google_dns_record_set" "all" {
-  managed_zone = google_dns_managed_zone.google.name
-  name         = "*.googleapis.com."
+  for_each     = local.private_names
+  managed_zone = google_dns_managed_zone.google[each.key].name
+  name         = "*.${each.value}"
   type         = "CNAME"
   ttl          = 300
-  rrdatas      = ["private.googleapis.com."]
+  rrdatas      = [google_dns_record_set.apex[each.key].name]
 }
 
 # The database's addresses inside the network.

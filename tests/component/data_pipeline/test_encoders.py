@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from fixtures import http_servers
 from transformers import BertConfig, BertForPreTraining
 
 from data_pipeline.notes import encoders
@@ -86,15 +86,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
         "pytorch_model.bin": (tmp_path / "pytorch_model.bin").read_bytes(),
         "README.md": b"not needed",
     }
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    here, constants = f"http://127.0.0.1:{server.server_port}", huggingface_hub.constants
-    files = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, here)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
-    monkeypatch.setattr(constants, "ENDPOINT", here)
-    yield handler
-    server.shutdown()
-    server.server_close()
+    with http_servers.hub(handler, monkeypatch):
+        yield handler
 
 
 def test_weights_are_fetched_once_and_kept_as_safetensors(settings: Settings, hub: type[Hub]) -> None:

@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from fixtures import http_servers
 from pyarrow import parquet
 
 from data_pipeline.documents.question_sets import MEDMCQA, MEDMCQA_REVISION
@@ -87,11 +87,8 @@ def hub() -> Iterator[str]:
     file = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist([ROW | {"id": str(cop), "cop": cop} for cop in range(4)]), file)
     Hub.content = file.getvalue()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with http_servers.listening(Hub) as address:
+        yield address
 
 
 def test_medmcqa_comes_from_the_hub_at_its_revision_and_no_other(hub: str, tmp_path: Path) -> None:

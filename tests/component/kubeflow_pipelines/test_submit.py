@@ -2,12 +2,12 @@
 
 import json
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
+from fixtures import http_servers
 from pydantic import SecretStr
 
 from kubeflow_pipelines import local, submit
@@ -47,11 +47,8 @@ class Cluster(BaseHTTPRequestHandler):
 @pytest.fixture
 def cluster() -> Iterator[str]:
     Cluster.runs = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Cluster)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with http_servers.listening(Cluster) as address:
+        yield address
 
 
 def settings_for(settings: Settings, host: str, token: str = "right") -> Settings:

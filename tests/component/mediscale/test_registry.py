@@ -57,6 +57,7 @@ def test_a_home_begins_with_the_store_that_set_up_made(
     monkeypatch.setattr(registry, "_MADE_STORE", made.home / "mlflow.db")
     mlflow = registry.client(settings)
     assert [model.name for model in mlflow.search_registered_models()] == ["of-set-up"]
+    assert mlflow.get_experiment("0").artifact_location == f"{settings.artifact_root}/Default"
     mlflow.delete_registered_model("of-set-up")
     assert not registry.client(settings).search_registered_models(), "a store that is there stays"
 

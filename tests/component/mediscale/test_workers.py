@@ -30,10 +30,6 @@ def leak(number: int) -> int:
     return number
 
 
-def stumble(number: int) -> int:
-    return number // 0
-
-
 def die(_: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return 0

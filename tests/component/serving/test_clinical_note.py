@@ -5,6 +5,7 @@ import logging
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
+from fixtures.promoted_models import promoter
 
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS, NOTE_TOKENS, SUBJECTS
@@ -29,12 +31,27 @@ from serving.risk.models import Predictors
 AS_WRITTEN = {"age": 67, "blood_pressure": 140, "clinical_note": "Patient presents with chest pain..."}
 
 
-@pytest.fixture
-def client(settings: Settings, promote: Any, reading: Path) -> Iterator[TestClient]:
+@contextmanager
+def served(settings: Settings, trained: Any, reading: Path) -> Iterator[TestClient]:
+    promote = promoter(settings, trained)
     promote("mortality", 7, folder=reading)
     promote("readmission")
     predictors = Predictors(settings, "synthetic", "production")
     with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client(trained: Any, reading: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """One server for all who only ask: its processes beside it start once."""
+    with served(Settings(home=tmp_path_factory.mktemp("served")), trained, reading) as client:
+        yield client
+
+
+@pytest.fixture
+def own_client(settings: Settings, trained: Any, reading: Path) -> Iterator[TestClient]:
+    """A server of the test's own home, whose lake and log it looks at."""
+    with served(settings, trained, reading) as client:
         yield client
 
 
@@ -158,13 +175,13 @@ def test_what_is_no_note_is_one_sentence(client: TestClient, note: object, sente
 
 
 def test_the_text_is_never_stored(
-    client: TestClient, settings: Settings, caplog: pytest.LogCaptureFixture
+    own_client: TestClient, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        ask(client, {**AS_WRITTEN, "clinical_note": "Quillfeather presents mottled"})
-        client.post("/predict", json={"age": "x", "clinical_note": "Quillfeather presents mottled"})
-        metrics = client.get("/metrics").text
-        client.__exit__(None, None, None)  # flushes
+        ask(own_client, {**AS_WRITTEN, "clinical_note": "Quillfeather presents mottled"})
+        own_client.post("/predict", json={"age": "x", "clinical_note": "Quillfeather presents mottled"})
+        metrics = own_client.get("/metrics").text
+        own_client.__exit__(None, None, None)  # flushes
     files = (path for path in settings.home.rglob("*") if path.is_file())
     vocabulary = Path(settings.artifact_root)
     held = b"".join(path.read_bytes() for path in files if not path.is_relative_to(vocabulary))
@@ -203,11 +220,15 @@ def write(settings: Settings, *notes: tuple[int, int, str, list[int]]) -> None:
     land(settings, "note_tokens", rows, NOTE_TOKENS.arrow_schema())
 
 
-def test_a_patient_s_notes_count_from_when_they_could_be_read(client: TestClient, settings: Settings) -> None:
+def test_a_patient_s_notes_count_from_when_they_could_be_read(
+    own_client: TestClient, settings: Settings
+) -> None:
     admit(settings)
     write(settings, (0, 7, "t", [5, 11]), (1, 10, "t", [5, 11]))
     read = {
-        hour: ask(client, {"patient": "patient-1", "prediction_time": str(ADMITTED + timedelta(hours=hour))})
+        hour: ask(
+            own_client, {"patient": "patient-1", "prediction_time": str(ADMITTED + timedelta(hours=hour))}
+        )
         for hour in (6, 9, 12)
     }
     told = [read[hour]["mortality"].get("note") for hour in (6, 9, 12)]
@@ -215,11 +236,11 @@ def test_a_patient_s_notes_count_from_when_they_could_be_read(client: TestClient
 
 
 def test_without_a_time_a_note_written_after_the_newest_event_is_known_too(
-    client: TestClient, settings: Settings
+    own_client: TestClient, settings: Settings
 ) -> None:
     admit(settings)
     write(settings, (0, 7, "t", [5, 11]))
-    response = client.post("/predict", json={"patient": "patient-1"}).json()
+    response = own_client.post("/predict", json={"patient": "patient-1"}).json()
     assert response["prediction_time"] == f"{(ADMITTED + timedelta(hours=8)).isoformat()}Z"
     told = {risk["task"]: risk for risk in response["predictions"]}
     assert told["mortality"]["note"] == {"used": "read", "tokens": 2}
@@ -252,13 +273,13 @@ def test_each_version_reads_the_notes_in_its_own_numbers(
 
 
 def test_that_a_patient_s_notes_are_in_other_numbers_only_is_told(
-    client: TestClient, settings: Settings
+    own_client: TestClient, settings: Settings
 ) -> None:
     admit(settings)
     at = {"patient": "patient-1", "prediction_time": str(ADMITTED + timedelta(hours=12))}
-    without = ask(client, at)["mortality"]["risk"]
+    without = ask(own_client, at)["mortality"]["risk"]
     write(settings, (0, 2, "u", [30_000]))
-    found = ask(client, at)["mortality"]
+    found = ask(own_client, at)["mortality"]
     assert found["note"] == {"used": "not read", "tokens": 0}
     assert found["risk"] == without
 

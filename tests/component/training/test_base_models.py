@@ -2,13 +2,12 @@
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
+from fixtures import http_servers
 
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
@@ -68,15 +67,8 @@ def hub(toy_base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     """Holds a base, and a file of it that is not needed."""
     files = {path.name: path.read_bytes() for path in toy_base.iterdir()} | {"flax_model.msgpack": b"x"}
     handler = type("Held", (Hub,), {"files": files, "refusal": None, "revision_error": None})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    here, constants = f"http://127.0.0.1:{server.server_port}", huggingface_hub.constants
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, here)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", here)
-    yield handler
-    server.shutdown()
-    server.server_close()
+    with http_servers.hub(handler, monkeypatch):
+        yield handler
 
 
 def test_a_base_of_the_hub_is_fetched_once_as_safetensors_and_json(

@@ -49,6 +49,11 @@ def test_only_the_server_is_reached_from_other_machines() -> None:
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
 
+def test_where_memory_runs_short_a_stage_ends_before_the_server() -> None:
+    first = {name for name, service in SERVICES.items() if service.get("oom_score_adj", 0) > 0}
+    assert first == {"platform", "airflow", "spark-worker", "ray-head", "ray-worker"}
+
+
 def test_every_file_of_secrets_is_made_on_the_page() -> None:
     files = {file for service in SERVICES.values() for file in service.get("env_file", [])}
     files |= {secret["file"] for name, secret in DEFINITION["secrets"].items() if name != "prometheus_key"}

@@ -95,8 +95,8 @@ def test_the_analyser_must_be_named_and_the_decision_follow() -> None:
     named = windows(on_14=("creatinine_last_stay",))
     outcome = watched_outcome.judge(ANALYSER, named, [], [15])
     assert outcome.right
-    assert "drift after 1 days (creatinine_last_stay)" in outcome.summary
-    assert "retrain after 2 days" in outcome.summary
+    assert "drift on day 1 (creatinine_last_stay)" in outcome.summary
+    assert "retrain on day 2" in outcome.summary
     assert not watched_outcome.judge(ANALYSER, windows(on_14=("age_years",)), [], [15]).right
     assert not watched_outcome.judge(ANALYSER, named, [], []).right
     assert watched_outcome.judge(ANALYSER, named, [], []).summary.endswith("keep, which is WRONG.")

@@ -58,6 +58,17 @@ run "nothing_is_public" {
   }
 }
 
+run "a_closed_network_has_what_pods_need" {
+  assert {
+    condition     = alltrue([for one in aws_vpc_endpoint.service : one.vpc_endpoint_type == "Interface" && one.private_dns_enabled]) && contains(keys(aws_vpc_endpoint.service), "s3")
+    error_message = "A service of the cloud has no address inside the network, which a NetworkPolicy could name."
+  }
+  assert {
+    condition     = toset([for one in aws_eks_pod_identity_association.driver : one.service_account]) == toset(["ebs-csi-controller-sa", "efs-csi-controller-sa"])
+    error_message = "What makes disks and shares has no identity, and nodes' credentials reach no pod."
+  }
+}
+
 run "everything_at_rest_is_encrypted" {
   assert {
     condition     = aws_db_instance.this.storage_encrypted && aws_efs_file_system.shared.encrypted && aws_kms_key.data.enable_key_rotation
