@@ -67,6 +67,8 @@ def stage(
 
 HOME = "/mediscale"
 """Where a cluster's steps find the volume that they share."""
+TRUST = f"{HOME}/trust"
+"""On that volume too: the image's own is gone with a step's pod, and with it who was erased and the key that signed."""
 
 
 class Cluster(NamedTuple):
@@ -98,6 +100,7 @@ def _on_cluster(task: dsl.PipelineTask, stage: Stage, cluster: Cluster) -> None:
         task.set_container_image(cluster.image)
     if cluster.claim:
         kubernetes.mount_pvc(task, cluster.claim, HOME)
+        task.set_env_variable("MEDISCALE_TRUST", TRUST)
         kubernetes.set_timeout(task, stage.timeout_seconds)
     if cluster.secret:
         for name in _OF_EVERY_STEP:
@@ -107,5 +110,5 @@ def _on_cluster(task: dsl.PipelineTask, stage: Stage, cluster: Cluster) -> None:
 _OF_EVERY_STEP = [
     f"MEDISCALE_{name.upper()}"
     for name in Settings.model_fields
-    if name != "home" and not name.startswith("kfp_")
+    if name not in ("home", "trust") and not name.startswith("kfp_")
 ]

@@ -88,10 +88,13 @@ def test_on_a_cluster_every_step_has_what_the_steps_share(compiled: dict[str, An
     assert accelerators(spec) == dict.fromkeys((f"note_model_{task}" for task in TASKS), "example.com/gpu")
     executors = spec["deploymentSpec"]["executors"]
     assert {e["container"]["image"] for e in executors.values()} == {"r.example/m:1"}
+    trust = {"name": "MEDISCALE_TRUST", "value": f"{steps.HOME}/trust"}
+    assert [e["container"]["env"] for e in executors.values()] == [[trust]] * len(executors)
     on_pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert on_pods.keys() == executors.keys()
     for pod in on_pods.values():
         assert [mount["mountPath"] for mount in pod["pvcMount"]] == [steps.HOME]
         given = [each["keyToEnv"][0]["envVar"] for each in pod["secretAsEnv"]]
         assert {"MEDISCALE_LAKE", "MEDISCALE_TRACKING_URI"} <= set(given)
+        assert "MEDISCALE_TRUST" not in given  # twice is once too often
         assert int(pod["activeDeadlineSeconds"]) == 4 * 3600
