@@ -53,7 +53,15 @@ class Assertions:
         return Assertions(*(getattr(self, field)[chosen] for field in self.__dataclass_fields__))
 
     def as_of(self, at: int) -> "Assertions":
-        """The assertions about what had happened by that moment, as they were known then."""
+        """The assertions about what had happened by that moment, as they were known then.
+
+        A value of 1.0 of 6 o'clock, known at once, is corrected to 1.4 at 8: each is seen from the moment that it is known.
+
+        >>> hours = [np.array(column) for column in ([6, 6], [6, 8], [8, FOREVER])]
+        >>> corrected = Assertions(*hours, np.array([1.0, 1.4]), np.zeros(2, dtype=np.int64))
+        >>> [corrected.as_of(hour).value.tolist() for hour in (5, 6, 7, 8)]
+        [[], [1.0], [1.0], [1.4]]
+        """
         return self.where((self.available <= at) & (at < self.latest_until) & (self.time <= at))
 
     def final(self) -> "Assertions":

@@ -173,11 +173,18 @@ HOURS = dt.timedelta(hours=1)
 
 
 def draw(rng: np.random.Generator, subject: int) -> Drawn:
-    """A stay with a course of creatinine around it, reported late, corrected and withdrawn."""
+    """A stay with a course of creatinine around it, reported late, corrected and withdrawn.
+
+    Of every other subject all of it happens at a full hour, and so at the very time of a prediction, too.
+    """
+
+    def hours(low: int, high: int) -> dt.timedelta:
+        return float(rng.integers(low, high) if subject % 2 else rng.uniform(low, high)) * HOURS
+
     admitted = dt.datetime(2150, 1, 10) + int(rng.integers(0, 48)) * HOURS
-    discharged = admitted + float(rng.uniform(6, 260)) * HOURS
+    discharged = admitted + hours(6, 260)
     facts, level = [], float(rng.uniform(0.6, 1.6))
-    at = admitted - float(rng.uniform(0, 300)) * HOURS
+    at = admitted - hours(0, 300)
     event = subject * 1000
     while at < discharged:
         level = max(0.3, level * float(np.exp(rng.normal(0.0, 0.08))))
@@ -186,13 +193,13 @@ def draw(rng: np.random.Generator, subject: int) -> Drawn:
         turn = rng.random()
         if turn < 0.15:  # corrected, at the latest after the stay
             changed = round(level * float(rng.choice([0.5, 1.6])), 1)
-            facts.append(facts[-1]._replace(known=known + float(rng.uniform(1, 300)) * HOURS, value=changed))
+            facts.append(facts[-1]._replace(known=known + hours(1, 300), value=changed))
         elif turn < 0.2:
-            facts.append(facts[-1]._replace(known=known + float(rng.uniform(1, 300)) * HOURS, retracted=True))
+            facts.append(facts[-1]._replace(known=known + hours(1, 300), retracted=True))
         event += 1
         at += float(rng.choice([6, 24, 60])) * HOURS
     if rng.random() < 0.2:
-        at = admitted + float(rng.uniform(-40, 100)) * HOURS
+        at = admitted + hours(-40, 100)
         facts.append(Fact(event, at, at + 2 * HOURS, "TREATMENT//renal_replacement", None))
     if rng.random() < 0.1:
         facts.append(Fact(event + 1, admitted - 900 * HOURS, admitted - 700 * HOURS, "ICD9CM//5856", None))
