@@ -55,7 +55,7 @@ class Assertions:
     def as_of(self, at: int) -> "Assertions":
         """The assertions about what had happened by that moment, as they were known then.
 
-        A value of 1.0 of 6 o'clock, known at once, is corrected to 1.4 at 8: each is seen from the moment that it is known.
+        A value of 1.0 of 6 o'clock, known at once, is corrected to 1.4 at 8; each is seen from when it is known:
 
         >>> hours = [np.array(column) for column in ([6, 6], [6, 8], [8, FOREVER])]
         >>> corrected = Assertions(*hours, np.array([1.0, 1.4]), np.zeros(2, dtype=np.int64))
