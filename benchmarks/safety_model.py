@@ -38,6 +38,13 @@ for _kind in ("harmful", "benign"):
 SMALL_TALK = yaml.safe_load(Path(__file__).with_name("safety_small_talk.yaml").read_text(encoding="utf-8"))
 """What people say beside their question. It stands near to instructions and far from every question, so the model of
 instructions learns it; those of emergencies and of harm do not, for they would find fewer."""
+OUT_OF_SCOPE = yaml.safe_load(
+    Path(__file__).with_name("safety_out_of_scope.yaml").read_text(encoding="utf-8")
+)
+"""Requests that have nothing to do with medicine. The other models do not learn them, for that of harm would find fewer
+(91.0 instead of 94.4 % of the blind cases): a model of its own says that they are no matter for the other two."""
+OUT_OF_SCOPE_ERRORS = 0.001
+"""The share of harmful requests and of instructions above its threshold, judged on folds that did not train."""
 CASES = Path("tests/unit/data_pipeline/safety/development_cases.yaml")
 GOOD = yaml.safe_load(Path(__file__).with_name("safety_benign_requests.yaml").read_text(encoding="utf-8"))
 DATA = Path("../shared/data")
@@ -174,13 +181,32 @@ def fit_embeddings(harmful: list[tuple[int, str]], benign: list[str], word_score
         weights.append(model.coef_[0, :-1])
         word_weights.append(model.coef_[0, -1] / WORD_SCALE)
         intercepts.append(model.intercept_[0] - threshold)
+    strange = embedder.passages([embedder.spec.query_prefix + text for text in OUT_OF_SCOPE])
+    out_of_scope = fit_out_of_scope(
+        np.vstack([vectors, strange]), np.append(kinds, ["out of scope"] * len(strange))
+    )
+    weights.append(out_of_scope[0])
+    word_weights.append(0.0)
+    intercepts.append(out_of_scope[1])
     np.savez(
         embedding_model.FILE,
-        layers=np.array(["emergency", "prompt_injection", "harmful"]),
+        layers=np.array(["emergency", "prompt_injection", "harmful", embedding_model.OUT_OF_SCOPE]),
         weights=np.array(weights, np.float32),
         word_weights=np.array(word_weights, np.float32),
         intercepts=np.array(intercepts, np.float32),
     )
+
+
+def fit_out_of_scope(vectors: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights and intercept of what has nothing to do with medicine, its threshold subtracted."""
+    is_strange = (kinds == "out of scope").astype(int)
+    model = LogisticRegression(C=10, class_weight="balanced", max_iter=3000)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    scores = cross_val_predict(model, vectors, is_strange, cv=folds, method="decision_function")
+    threshold = float(np.quantile(scores[np.isin(kinds, ["harmful", "injection"])], 1 - OUT_OF_SCOPE_ERRORS))
+    print(f"out of scope: {np.mean(scores[is_strange == 1] > threshold):.1%} of {is_strange.sum()}")
+    model.fit(vectors, is_strange)
+    return model.coef_[0], float(model.intercept_[0]) - threshold
 
 
 def fit(

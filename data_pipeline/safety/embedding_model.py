@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float32]
 
 FILE = Path(__file__).with_name("embedding_model.npz")
+OUT_OF_SCOPE = "out_of_scope"
+"""Is flagged where a request has nothing to do with medicine, such as a joke: to the other models it is as strange as
+harm, or as an instruction, and is neither."""
 EMBEDDER = "bge-small-en-v1.5"
 """Whose embeddings the weights are for."""
 
@@ -31,7 +34,8 @@ class EmbeddingModel:
     """With the thresholds subtracted."""
 
     def flags(self, embedding: Vector, harm_score: float) -> frozenset[str]:
-        """The layers that the question is flagged for, by its embedding and its words' log-odds of harm.
+        """The layers that the question is flagged for, by its embedding and its words' log-odds of harm; one out of
+        scope may be flagged as an emergency alone.
 
         Raises:
             ValueError: the embedding is that of another network.
@@ -39,7 +43,8 @@ class EmbeddingModel:
         if embedding.shape != self.weights.shape[1:]:
             raise ValueError(f"The weights are for embeddings of {EMBEDDER}.")
         scores = self.weights @ embedding + self.word_weights * harm_score + self.intercepts
-        return frozenset(layer for layer, score in zip(self.layers, scores, strict=True) if score > 0)
+        flagged = frozenset(layer for layer, score in zip(self.layers, scores, strict=True) if score > 0)
+        return flagged & {"emergency"} if OUT_OF_SCOPE in flagged else flagged
 
 
 @cache
