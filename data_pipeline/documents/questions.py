@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from data_pipeline.documents import csv_rows
 from data_pipeline.documents.near_duplicates import NearDuplicateIndex, words
 from mediscale.core.errors import InputError
 from mediscale.core.refs import Frozen
@@ -161,6 +162,10 @@ def read(path: Path) -> list[Question]:
         raise InputError(f"There is no file {path} with questions.") from None
     except UnicodeDecodeError:
         raise InputError(f"{path.name} is not text in UTF-8; save it as UTF-8 and read it again.") from None
+    except csv.Error:
+        raise InputError(
+            f"{path.name} is no CSV: a quotation mark is not closed, or a field is too long; correct it there."
+        ) from None
     _refuse_bad_rows(path, bad, len(questions))
     _refuse_repeated_ids(path, questions)
     return questions
@@ -275,7 +280,7 @@ def _jsonl_rows(file: Iterable[str]) -> Iterator[tuple[int, Any]]:
 
 
 def _csv_rows(file: Iterable[str]) -> Iterator[tuple[int, Any]]:
-    reader = csv.DictReader(file)
+    reader = csv_rows.reader("".join(file))
     for cells in reader:
         row: dict[str, Any] = {
             name: cell for name, cell in cells.items() if cell and not (name or "").startswith("option_")

@@ -7,7 +7,6 @@ and ``roles``. A row of a CSV table without ``text`` is read as its columns by n
 
 import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 from data_pipeline.clinical_text import text as clinical_text
 from data_pipeline.clinical_text.stated_dates import stated_dates, statement, why_impossible
-from data_pipeline.documents import pdf_pages
+from data_pipeline.documents import csv_rows, pdf_pages
 from data_pipeline.documents.passages import Document, Heading
 from data_pipeline.drugs.mentions import packaged
 from data_pipeline.retrieval.index_files import RejectedDocument
@@ -220,7 +219,7 @@ _DAMAGED = object()
 
 def _csv(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
     try:
-        reader = csv.DictReader(io.StringIO(_decoded(content), newline=""), strict=True)
+        reader = csv_rows.reader(_decoded(content))
         records = list(reader)
     except csv.Error as error:
         raise UnreadableError(

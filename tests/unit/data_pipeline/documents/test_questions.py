@@ -46,13 +46,15 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert read(tmp_path / "own.jsonl") == questions
 
 
-def test_a_csv_needs_only_questions_and_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_a_csv_needs_only_questions_and_answers(tmp_path: Path, delimiter: str) -> None:
     file = tmp_path / "own.csv"
-    file.write_text(
+    written = (
         "question,answer,option_a,option_b,letter,references\n"
         "What reverses heparin?,protamine,,,,PMID 1; PMID 2\n"
         "What reverses warfarin?,vitamin K,calcium,vitamin K,B,\n"
     )
+    file.write_text(written.replace(",", delimiter))
     first, second = read(file)
     assert (first.id, first.family, first.kind) == ("own-2", "own-2", "short_answer")
     assert first.references == ("PMID 1", "PMID 2")
@@ -90,6 +92,11 @@ def test_bad_rows_are_counted_and_the_first_is_named_without_its_text(
         ("own.jsonl", b"\xff\xfe\x00", "not text in UTF-8"),
         ("own.jsonl", b"\n", "has no questions"),
         ("own.csv", b"", "has no questions"),
+        (
+            "own.csv",
+            b'question,answer\n"What is it?,gout\n',
+            "own.csv is no CSV: a quotation mark is not closed",
+        ),
     ],
 )
 def test_a_file_that_is_no_question_file_is_refused(

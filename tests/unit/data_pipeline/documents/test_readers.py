@@ -104,8 +104,11 @@ def test_what_cannot_be_read_is_left_out_with_a_reason(
     }
 
 
-def test_a_table_is_read_row_by_row(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("poison,antidote,date\nmethanol,fomepizole,2025\niron,,\n")
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_is_read_row_by_row(tmp_path: Path, delimiter: str) -> None:
+    """A spreadsheet where commas part decimals writes semicolons."""
+    written = "poison,antidote,date\nmethanol,fomepizole,2025\niron,,\n".replace(",", delimiter)
+    (tmp_path / "a.csv").write_text(written)
     seen = [(d.text, d.place, d.date) for d in readers.read([tmp_path]).documents]
     assert seen == [
         ("poison: methanol; antidote: fomepizole", "row 1", "2025"),
