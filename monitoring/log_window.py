@@ -19,7 +19,7 @@ class LogWindow(Frozen):
     """Excluded."""
     family_wise_error_rate: float = Field(0.05, gt=0, lt=1)
     """Share of undrifted windows that may be called drifted."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

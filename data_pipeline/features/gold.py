@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import NaiveDatetime
+from pydantic import Field, NaiveDatetime
 
 from data_pipeline import shards
 from data_pipeline.cohort.bitemporal import Floats, available_by
@@ -36,7 +36,7 @@ class Params(Frozen):
     task: RuntimeInput[TaskName]
     as_of: NaiveDatetime | None = None
     """Assertions known later than this (naive UTC) are not used, so a backfilled night gives what that night had."""
-    audited_per_shard: int = 8
+    audited_per_shard: int = Field(8, ge=1)
     """Predictions of each shard that are computed again for the audit."""
 
 

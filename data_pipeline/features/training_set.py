@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import Field
 
 from data_pipeline import shards
 from data_pipeline.cohort.bitemporal import latest_as_of, map_codes
@@ -51,7 +52,7 @@ class Params(Frozen):
     labels: RuntimeInput[TableRef]
     features: RuntimeInput[TableRef]
     task: RuntimeInput[TaskName]
-    min_events_per_class: int = 5
+    min_events_per_class: int = Field(5, ge=1)
     """The training stays needed with the outcome, and without it: with fewer, trees learn single patients."""
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import NaiveDatetime
+from pydantic import Field, NaiveDatetime
 
 from data_pipeline import shards
 from data_pipeline.ingest import (
@@ -55,7 +55,7 @@ class Params(Frozen):
     dataset: RuntimeInput[str]
     facts: RuntimeInput[TableRef]
     bronze: RuntimeInput[dict[str, TableRef]]
-    shards: int = 8
+    shards: int = Field(8, ge=1)
     """The number of subject shards of a dataset that begins; a patient is in shard ``subject_id % shards``."""
     seen_at: RuntimeInput[NaiveDatetime | None] = None
     absorbed: RuntimeInput[AbsorbedVersions | None] = None

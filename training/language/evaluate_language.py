@@ -44,7 +44,7 @@ class Params(Frozen):
     max_tokens: int = Field(32, ge=1)
     """Of such an answer."""
     bootstrap: int = Field(1000, ge=50)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
 
     @property
     def effort(self) -> Effort:

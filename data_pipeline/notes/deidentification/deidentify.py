@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import NaiveDatetime
+from pydantic import Field, NaiveDatetime
 
 from data_pipeline.ingest import engine, extract_facts, facts
 from data_pipeline.ingest import source as sources
@@ -57,7 +57,7 @@ class Params(Frozen):
     """What replaces identifiers (module ``deidentifier``), which the settings name."""
     misdated_after: NaiveDatetime | None = None
     """Notes dated later than this (naive UTC) are misdated. None for extracts with shifted dates."""
-    max_quarantine_share: float = 0.05
+    max_quarantine_share: float = Field(0.05, ge=0, le=1)
     """The share of notes that may be quarantined."""
 
 

@@ -1,6 +1,7 @@
 """What is set on the command line and by the environment: one reading, or a sentence."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,8 @@ from pydantic import ValidationError
 from mediscale.cli import main, verbs
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
-from mediscale.pipeline import call
+from mediscale.core.stage import is_configurable
+from mediscale.pipeline import call, steps
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,21 @@ def test_true_is_no_number(value: bool) -> None:
 def test_a_seed_that_no_generator_takes_is_refused_before_the_run(stage: str, seed: int) -> None:
     with pytest.raises(UsageError, match=rf"Stage {stage}: seed: input should be"):
         call.check({stage: {"seed": seed}})
+
+
+STAGES = sorted({step.stage for step in (steps.SYNTHETIC, *steps.RISK, *steps.LANGUAGE, *steps.MONITORING)})
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_number_that_a_run_may_be_configured_with_has_bounds(stage: str) -> None:
+    """Without any, no prediction of a shard was audited where somebody set 0 or less."""
+    fields = call.load(stage).Params.model_fields
+    numbers = {
+        name: field
+        for name, field in fields.items()
+        if is_configurable(field) and {int, float} & {field.annotation, *get_args(field.annotation)}
+    }
+    assert [name for name, field in numbers.items() if not field.metadata] == []
 
 
 @pytest.mark.parametrize("path", ["", " "])
