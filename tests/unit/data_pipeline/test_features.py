@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.cohort.bitemporal import FOREVER
-from data_pipeline.features import kernel, plain_inputs
+from data_pipeline.features import gold, kernel, plain_inputs
 from data_pipeline.features.windows import Rows
 from mediscale.core.concepts import CONCEPTS, TREATMENTS
 from mediscale.core.errors import InputError
+from mediscale.core.refs import TableRef
 from mediscale.core.tables import EVENTS
 from mediscale.core.tasks import TaskName
 
@@ -557,3 +558,23 @@ def test_trend_is_the_least_squares_slope(points: list[tuple[int, float]]) -> No
     else:
         hours, values = zip(*points, strict=True)
         assert found == pytest.approx(np.polyfit(hours, values, 1)[0], abs=1e-6)
+
+
+def test_the_audit_looks_at_many_patients_where_each_has_many_predictions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[int] = []
+
+    def count_leaks(_events: pa.Table, sample: pa.Table, values: np.ndarray, _task: str) -> int:
+        looked_at.extend(sample["subject_id"].to_pylist())
+        assert values[:, 0].tolist() == looked_at
+        return 0
+
+    monkeypatch.setattr(gold, "count_leaks", count_leaks)
+    subjects = np.repeat(np.arange(8), 28)
+    table = TableRef(dataset="d", table="events", table_id="", version=0)
+    params = gold.Params(dataset="d", events=table, labels=table, task="mortality")
+    gold._audit(
+        pa.table({}), pa.table({"subject_id": subjects}), subjects[:, None].astype(np.float64), params
+    )
+    assert looked_at == list(range(8))
