@@ -240,6 +240,17 @@ def test_the_charts_airflow_is_our_image_under_our_account_with_our_claim() -> N
         assert ("ConfigMap", template["configMap"]["name"]) in there
 
 
+def test_the_extract_lies_where_the_nights_look_for_it() -> None:
+    values = yaml.safe_load((KUBERNETES.parent / "helm" / "airflow.yaml").read_text())
+    (of_airflow,) = [one["value"] for one in values["env"] if one["name"] == "MEDISCALE_PATH"]
+    stage = yaml.safe_load((KUBERNETES / "stage-pod.yaml").read_text())["spec"]
+    night = check.pod_of(get(base(), "CronJob", "mediscale-night"))
+    assert night
+    args = night["spec"]["containers"][0]["args"]
+    for pod, path in ((stage, of_airflow), (night["spec"], args[args.index("--path") + 1])):
+        assert path in [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+
+
 def test_the_charts_airflow_names_a_manager_of_users_that_the_image_has() -> None:
     """The chart's own default is of a provider, whose package no lock of ours has."""
     core = yaml.safe_load((KUBERNETES.parent / "helm" / "airflow.yaml").read_text())["config"]["core"]

@@ -53,6 +53,8 @@ def containers() -> Iterator[Container]:
                 words = [*one.get("command", []), *one.get("args", [])]
                 variables = {variable["name"] for variable in one.get("env", [])}
                 yield Container(f"{file.name} {one['name']}", words, variables)
+    chart = yaml.safe_load((INFRA / "helm" / "airflow.yaml").read_text())
+    yield Container("chart of Airflow", [], {variable["name"] for variable in chart["env"]})
     for file in DOCKERFILES:
         yield Container(file.name, dockerfiles.read(file).command, set())
 
