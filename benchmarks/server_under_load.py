@@ -4,6 +4,11 @@
 
 One worker serves a model that reads notes. Each load is four clients, processes of their own, that send one kind of
 costly body one after another; what a fifth one waits for is measured before them, meanwhile and after them, in one run.
+
+The four stand for other machines, whose processors are not the server's, so they take what everybody else leaves (nice
+19). What they cost all the same shows in the control: they send the same to a *sink*, which reads and discards, while
+the server has nothing to do. The longest hold is the longest time in which the server's event loop got to nothing else,
+and how much of it the loop itself was computing: for the rest it waited for Python or for a core.
 """
 
 import http.client
@@ -14,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +27,6 @@ import psutil
 
 from benchmarks.predict_request import (
     NOTE,
-    SERVE,
     TWO_VALUES,
     free_port,
     promote,
@@ -54,15 +59,79 @@ ASKED: Mapping[str, tuple[str, str, bytes]] = {
 }
 
 CLIENT = """
-import http.client, sys
-port, path = int(sys.argv[1]), sys.argv[2]
-body = open(path, "rb").read()
+import http.client, os, sys
+os.nice(19)
+port, body, answered = int(sys.argv[1]), open(sys.argv[2], "rb").read(), open(sys.argv[3], "ab", 0)
 while True:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
     connection.getresponse().read()
     connection.close()
+    answered.write(b".")
 """
+
+SINK = """
+import socketserver, sys
+
+class Sink(socketserver.StreamRequestHandler):
+    def handle(self):
+        length = 0
+        while (line := self.rfile.readline()).strip():
+            name, _, value = line.partition(b":")
+            length = int(value) if name.lower() == b"content-length" else length
+        room = memoryview(bytearray(2**16))
+        while length:
+            length -= self.rfile.readinto1(room[:length])
+        self.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
+
+socketserver.ThreadingTCPServer(("127.0.0.1", int(sys.argv[1])), Sink).serve_forever()
+"""
+
+WATCHED = """
+import asyncio, sys, time
+from pathlib import Path
+from mediscale.core.settings import Settings
+from serving import main, worker_processes
+
+BEAT = 0.001
+application = worker_processes.only_worker
+
+async def watch(path):
+    with open(path, "a", buffering=1) as holds:
+        while True:
+            begun, computing = time.monotonic(), time.thread_time()
+            await asyncio.sleep(BEAT)
+            now, computed = time.monotonic(), time.thread_time()
+            if now - begun > 2 * BEAT:
+                print(now, now - begun, computed - computing, file=holds)
+
+def watched(*arguments):
+    watching.append(asyncio.get_running_loop().create_task(watch(sys.argv[3])))
+    return application(*arguments)
+
+watching, worker_processes.only_worker = [], watched
+main.serve(Settings(home=Path(sys.argv[1])), (), 'production', port=int(sys.argv[2]))
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs, and where it writes how long its event loop was held."""
+
+    port: int
+    holds: Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the fifth client saw in one measurement."""
+
+    p99: Mapping[str, float]
+    """By what is asked, in ms."""
+    hold: tuple[float, float]
+    """The longest time in which the event loop got to nothing else, and what of it the loop computed, in ms."""
+    rate: float = 0.0
+    """Costly bodies that were answered, a second."""
 
 
 def main() -> None:
@@ -76,13 +145,15 @@ def main() -> None:
         write_model(table, "mortality")
         read_notes(table, reading)
         promote(home, {"mortality": reading}, ("mortality",))
-        port = free_port()
-        with running([sys.executable, "-c", SERVE, str(home.home), str(port)], port):
-            warm(port)
-            print(f"{CLIENTS} clients send one kind of body; p99 in ms, and how many times the idle one\n")
-            print(f"{'':32}" + "".join(f"{name:>20}" for name in ASKED))
+        server, sink = Server(free_port(), Path(folder) / "holds"), free_port()
+        watched = [sys.executable, "-c", WATCHED, str(home.home), str(server.port), str(server.holds)]
+        with running(watched, server.port), running([sys.executable, "-c", SINK, str(sink)], sink):
+            warm(server.port)
+            print(f"{CLIENTS} clients send one kind of body; p99 in ms, and how many times the idle one")
             for what, body in BODIES.items():
-                show(what, compared(port, body, Path(folder)))
+                idle, loaded, control = compared(server, sink, body, Path(folder))
+                show(what, idle, loaded)
+                show(f"{what}, to a sink", idle, control)
 
 
 def warm(port: int) -> None:
@@ -91,34 +162,44 @@ def warm(port: int) -> None:
 
 
 def compared(
-    port: int, body: bytes, folder: Path, seconds: float = SECONDS
-) -> dict[str, tuple[float, float]]:
-    """By what is asked, the p99 under the load and the idle one, which is the worse of before and after, in ms."""
-    before = {name: p99(port, name, seconds) for name in ASKED}
-    with loaded(port, body, folder):
-        meanwhile = {name: p99(port, name, seconds) for name in ASKED}
-    wait_until_quiet(port)
-    after = {name: p99(port, name, seconds) for name in ASKED}
-    return {name: (meanwhile[name], max(before[name], after[name])) for name in ASKED}
+    server: Server, sink: int, body: bytes, folder: Path, seconds: float = SECONDS
+) -> tuple[Measured, Measured, Measured]:
+    """Idle, the worse of before and after; while clients send a body again and again; while they send it to a sink."""
+    before = measure(server, seconds)
+    with loaded(server.port, body, folder) as answered:
+        meanwhile = measure(server, seconds, answered)
+    wait_until_quiet(server.port)
+    with loaded(sink, body, folder) as answered:
+        control = measure(server, seconds, answered)
+    after = measure(server, seconds)
+    return worse(before, after), meanwhile, control
 
 
-def show(what: str, measured: Mapping[str, tuple[float, float]]) -> None:
-    cells = (f"{load:9.2f} {idle:5.2f} {load / idle:3.1f}x" for load, idle in measured.values())
-    print(f"{what:32}" + "".join(cells), flush=True)
-    for name, (load, idle) in measured.items():
-        print(f"figure: p99 of {name} under {what} over idle = {load / idle:.1f}")
+def worse(one: Measured, other: Measured) -> Measured:
+    return Measured({name: max(one.p99[name], other.p99[name]) for name in ASKED}, max(one.hold, other.hold))
+
+
+def show(what: str, idle: Measured, measured: Measured) -> None:
+    over = {name: measured.p99[name] / idle.p99[name] for name in ASKED}
+    cells = (f"{measured.p99[name]:8.2f} {idle.p99[name]:5.2f} {over[name]:5.1f}x" for name in ASKED)
+    holds = "".join(f"{hold:8.1f} ({own:.1f})" for hold, own in (measured.hold, idle.hold))
+    print(f"{what:42}" + "".join(cells) + f"   held{holds} {measured.rate:8.0f}/s", flush=True)
+    for name in ASKED:
+        print(f"figure: p99 of {name} under {what} over idle = {over[name]:.1f}")
+    print(f"figure: longest hold of the event loop under {what} in ms = {measured.hold[0]:.1f}")
 
 
 @contextmanager
-def loaded(port: int, body: bytes, folder: Path) -> Iterator[None]:
-    """While clients of their own processes send a body again and again."""
-    file = folder / "body"
+def loaded(port: int, body: bytes, folder: Path) -> Iterator[Path]:
+    """While clients of their own processes send a body again and again; a file grows by a byte with each answer."""
+    file, answered = folder / "body", folder / "answered"
     file.write_bytes(body)
-    command = [sys.executable, "-c", CLIENT, str(port), str(file)]
+    answered.write_bytes(b"")
+    command = [sys.executable, "-c", CLIENT, str(port), str(file), str(answered)]
     clients = [psutil.Popen(command, stderr=subprocess.DEVNULL) for _ in range(CLIENTS)]
     try:
         time.sleep(1)
-        yield
+        yield answered
     finally:
         for client in clients:
             client.kill()
@@ -137,8 +218,26 @@ def wait_until_quiet(port: int) -> None:
         time.sleep(0.5)
 
 
-def p99(port: int, name: str, seconds: float) -> float:
-    return float(np.percentile(latencies(port, name, seconds), 99)) * 1e3
+def measure(server: Server, seconds: float, answered: Path | None = None) -> Measured:
+    begun, bodies = time.monotonic(), size(answered)
+    values = p99(server.port, seconds)
+    rate = (size(answered) - bodies) / (time.monotonic() - begun)
+    return Measured(values, longest_hold(server.holds, begun), rate)
+
+
+def p99(port: int, seconds: float) -> dict[str, float]:
+    """By what is asked, in ms."""
+    return {name: float(np.percentile(latencies(port, name, seconds), 99)) * 1e3 for name in ASKED}
+
+
+def size(file: Path | None) -> int:
+    return file.stat().st_size if file else 0
+
+
+def longest_hold(file: Path, since: float) -> tuple[float, float]:
+    lines = (tuple(map(float, line.split())) for line in file.read_text().splitlines())
+    holds = [(held * 1e3, computed * 1e3) for at, held, computed in lines if at >= since]
+    return max(holds, default=(0.0, 0.0))
 
 
 def latencies(port: int, name: str, seconds: float) -> list[float]:
