@@ -352,5 +352,14 @@ def unusual_value(name: str, low: float, high: float) -> UnusualValue:
 
 
 def _in_units(name: str, low: float, high: float) -> str:
+    return f"{low:g} to {with_unit(name, high)}"
+
+
+def with_unit(name: str, value: float) -> str:
+    """A value of an input, as people write it.
+
+    >>> with_unit("temperature", 38.94), with_unit("gcs_motor", 5)
+    ('38.94 °C', '5')
+    """
     unit = _UNITS[name]
-    return f"{low:g} to {high:g} {_WRITTEN_UNITS.get(unit, unit)}".rstrip()
+    return f"{value:g} {_WRITTEN_UNITS.get(unit, unit)}".rstrip()

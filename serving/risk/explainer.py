@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mediscale.core.concepts import CONCEPTS, TREATMENTS
 from mediscale.core.task_features import STATISTICS, WINDOWS
 from mediscale.inference.model_spec import PredictorSpec
-from serving.schemas import Factor, display_name
+from serving.schemas import Factor, display_name, with_unit
 
 TOP = 5
 NOTE = "clinical_note"
@@ -24,6 +24,8 @@ _MEASURED = re.compile(
 )
 _COMORBID = re.compile(r"(charlson|elixhauser)_(?!score)(\w+)")
 _TREATED = re.compile(rf"treatment_({'|'.join(TREATMENTS)})_({'|'.join(WINDOWS)})")
+_IN_UNITS = frozenset({"last", "min", "max", "mean"})
+"""Statistics that are in the unit of what is measured."""
 _FLAGS = frozenset({"emergency_admission", "in_icu"})
 _PLAIN = {
     "age_years": "age", "sex_female": "sex", "prior_visits_365d": "hospital visits in the year before",
@@ -102,6 +104,10 @@ class Explainer:
 def _state(feature: str, value: float) -> str:
     if np.isnan(value):
         return " (not recorded)"
+    if feature == "age_years":
+        return f" ({with_unit('age', value)})"
+    if (measured := _MEASURED.fullmatch(feature)) and measured[2] in _IN_UNITS:
+        return f" ({with_unit(measured[1], value)})"
     if feature in _FLAGS or _TREATED.fullmatch(feature) or _COMORBID.fullmatch(feature):
         return " (yes)" if value else " (no)"
     return ""

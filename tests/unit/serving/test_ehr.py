@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -456,6 +457,9 @@ def test_an_ehr_finds_the_service_and_gets_cards_with_reasons_and_a_link(
         assert "clinical judgement" in card["detail"]
         assert "less certain" in card["detail"]  # of a few observations
         assert "_" not in card["detail"]
+        assert re.search(r"- .* \([\d.]+ ?\S*\) (raises|lowers) it", card["detail"]), (
+            "a factor with its value"
+        )
         assert "plausible range alone" in card["detail"]  # the models of the tests have no usual ranges
     link = by_prefetch[0]["links"][0]["url"]
     assert client.get(link).status_code == 404
