@@ -14,19 +14,9 @@ from data_pipeline.notes.analysis.fields import ClinicalFinding, Statement
 from data_pipeline.notes.analysis.sections import Sections
 
 _MOST = 3
-_NO_ADVICE = frozenset(
-    {
-        "family",
-        "allergies",
-        "review",
-        "vitals",
-        "medications",
-        "exam",
-        "past",
-        "social",
-        "complaint",
-    }
-)
+_NO_ADVICE = frozenset({
+    "family", "allergies", "review", "vitals", "medications", "exam", "past", "social", "complaint",
+})  # fmt: skip
 _NUMBERING = re.compile(r"^[\s,.;:]*(?:\d{1,2}[.)]\s*)?")
 
 

@@ -19,24 +19,11 @@ from data_pipeline.notes.analysis.fields import (
 from data_pipeline.notes.analysis.sections import Sections
 from mediscale.core.bedside_rules import NEWS2
 
-_GRAVE = frozenset(
-    {
-        "congestive heart failure",
-        "coronary artery disease",
-        "myocardial infarction",
-        "stroke",
-        "chronic kidney disease",
-        "end stage renal disease",
-        "cirrhosis",
-        "copd",
-        "cancer",
-        "dementia",
-        "diabetes",
-        "sepsis",
-        "respiratory failure",
-        "pulmonary embolism",
-    }
-)
+_GRAVE = frozenset({
+    "congestive heart failure", "coronary artery disease", "myocardial infarction", "stroke", "chronic kidney disease",
+    "end stage renal disease", "cirrhosis", "copd", "cancer", "dementia", "diabetes", "sepsis", "respiratory failure",
+    "pulmonary embolism",
+})  # fmt: skip
 """Chronic and acute conditions of the usual indices of comorbidity."""
 _EXERCISE = frozenset({"treadmill", "bruce", "stress"})
 """Words of tests in which a fast heart is meant to be."""
