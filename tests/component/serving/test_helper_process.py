@@ -90,6 +90,8 @@ def test_a_call_returns_what_the_function_does_there_and_gives_way_to_the_worker
     assert process.call(os.getpid) == process.pid != os.getpid()
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert process.call(os.getpriority, os.PRIO_PROCESS, 0) == min(own + NICENESS, 19)
+    if sys.platform == "linux":
+        assert process.call(os.sched_getscheduler, 0) == os.SCHED_BATCH
 
 
 def test_a_refusal_comes_back_as_it_is_and_of_a_failure_only_kind_and_place(
