@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from data_pipeline.documents import corpus, passages, readers
 from data_pipeline.documents.passages import Document
 from data_pipeline.documents.questions import Question
-from data_pipeline.retrieval import embedders, grounded_answer, index_files, passage_vectors, words
+from data_pipeline.retrieval import abstention, embedders, index_files, passage_vectors, words
+from data_pipeline.retrieval import candidates as candidates_module
 from data_pipeline.retrieval import index as index_module
 from data_pipeline.retrieval.abstention import FEATURES, Abstention
+from data_pipeline.retrieval.candidates import candidates, evidence
 from data_pipeline.retrieval.embedder import Embedder, Vectors
-from data_pipeline.retrieval.grounded_answer import candidates, evidence
 from data_pipeline.retrieval.index import Ids, Index
 from data_pipeline.retrieval.index_files import Contents
 from mediscale.core.errors import QualityError
@@ -35,7 +36,7 @@ ABSTAIN_WITH_PASSAGE = 0.10
 FOLDS = 5
 """Of the questions by family: the threshold is chosen on scores that no question's own family had a part in."""
 
-SHIPPED = Path(grounded_answer.__file__).with_name("abstention.json")
+SHIPPED = Path(abstention.__file__).with_name("abstention.json")
 DIGITS = 6
 """Of what is shipped, after the point."""
 SAMPLED = 6
@@ -181,7 +182,7 @@ def of_own_questions(settings: Settings, embedder: Embedder) -> Abstention:
     if embedder.spec.name == embedders.PACKAGED:
         return read_shipped().abstention
     made_of = hashlib.sha256(embedder.graph)
-    makers = (__file__, grounded_answer.__file__, words.__file__, index_module.__file__)  # of the features
+    makers = (__file__, candidates_module.__file__, words.__file__, index_module.__file__)  # of the features
     for code in makers:
         made_of.update(Path(code).read_bytes())
     made_of.update(corpus_digest().encode())

@@ -8,10 +8,9 @@ from pydantic import field_validator
 from mediscale.core.refs import Frozen
 
 FEATURES = (
-    "cosine", "cosine_margin", "cosine_contrast", "sentence_cosine", "coverage", "largest_rarity_missing", "unknown",
-    "bm25", "bm25_margin",
+    "cosine", "cosine_margin", "cosine_contrast", "sentence_cosine", "coverage", "unknown", "bm25", "bm25_margin",
 )  # fmt: skip
-"""What speaks for an answer: see ``grounded_answer.evidence``."""
+"""What speaks for an answer: see ``candidates.evidence``."""
 
 
 class Abstention(Frozen):

@@ -157,7 +157,8 @@ class Index:
             return Abstention.model_validate_json((self.folder / index_files.ABSTENTION).read_bytes())
         except (OSError, ValidationError) as error:
             raise StorageError(
-                f"The index in {self.folder} does not say when it abstains; make it again."
+                f"The index {self.manifest.name}/{self.manifest.version} does not say when it abstains, as this "
+                "release reads it; make it again."
             ) from error
 
     def passage(self, row: int, score: float = 0.0) -> Passage:
@@ -207,16 +208,8 @@ class Index:
         """Inverse document frequency of a word, as BM25 has it; that of a word that no passage has is the largest."""
         token = self._bm25.vocab_dict.get(word)
         bounds = self._bm25.scores["indptr"]
-        return self._rarity(0 if token is None else int(bounds[token + 1] - bounds[token]))
-
-    @cached_property
-    def largest_rarity(self) -> float:
-        """The rarity of a word that no passage has."""
-        return self._rarity(0)
-
-    def _rarity(self, frequency: int) -> float:
-        n = self.manifest.passages
-        return float(np.log(1 + (n - frequency + 0.5) / (frequency + 0.5)))
+        frequency = 0 if token is None else int(bounds[token + 1] - bounds[token])
+        return float(np.log(1 + (self.manifest.passages - frequency + 0.5) / (frequency + 0.5)))
 
     def knows(self, word: str) -> bool:
         """Whether a passage has the word, as BM25 counts words."""
