@@ -34,7 +34,9 @@ class Documents:
             return
         newest = index_versions.latest(self._settings, names[0])
         if self.current is None or self.current.folder != newest:
-            self.current = Index.open(newest)
+            opened = Index.open(newest)
+            _ = opened.abstention  # one that does not say when it abstains answers nobody
+            self.current = opened
             log.info("Answers are quoted from the index %s", f"{newest.parent.name}/{newest.name}")
 
     def _let_go(self) -> None:

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.documents import index_versions
+from data_pipeline.documents.passages import Document, table
+from data_pipeline.retrieval import index_files, passage_vectors
+from data_pipeline.retrieval.embedder import Embedder
+from data_pipeline.retrieval.index_files import Contents
 from mediscale.core.errors import MediscaleError
 from mediscale.core.settings import Settings
 from serving.language.documents import Documents
@@ -46,6 +50,22 @@ def test_an_index_that_nobody_signed_is_not_opened(settings: Settings, indexed_d
     documents.refresh()
     shutil.copytree(indexed_documents, opened.with_name("2"))
     with pytest.raises(MediscaleError, match="has no signature of its manifest"):
+        documents.refresh()
+    assert documents.current is not None
+    assert documents.current.folder == opened
+
+
+def test_an_index_that_does_not_say_when_it_abstains_takes_no_other_s_place(
+    settings: Settings, indexed_documents: Path, embedder: Embedder
+) -> None:
+    documents = Documents(settings, "questions")
+    opened = put(settings, indexed_documents, "questions", 1)
+    documents.refresh()
+    rows = table([Document(file="a.txt", source="a.txt", text="Kidneys filter blood.", digest="0" * 64)])
+    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder)
+    index_files.write(opened.with_name("2"), "questions", 2, contents)
+    index_versions.sign(settings, "questions", 2)
+    with pytest.raises(MediscaleError, match="The index questions/2 does not say when it abstains"):
         documents.refresh()
     assert documents.current is not None
     assert documents.current.folder == opened
