@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from functools import cache, lru_cache, reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest import compiled_sql, parsing
+from data_pipeline.ingest import compiled_sql, parsing, spark_functions
 from mediscale.core.settings import Settings
 from mediscale.storage import duckdb_tables, locks, spark, workers
 
@@ -93,8 +93,12 @@ def _add_functions(opened: "duckdb.DuckDBPyConnection") -> None:
     )
     opened.execute(
         "create macro cut(x) as case when typeof(x) in ('DOUBLE', 'FLOAT') or starts_with(typeof(x), 'DECIMAL') "
-        "then try_cast(trunc(try_cast(x as double)) as hugeint) else try_cast(x as hugeint) end"
+        "then try_cast(trunc(try_cast(x as double)) as hugeint) "
+        "when typeof(x) = 'VARCHAR' and not regexp_full_match(cast(x as varchar), '\\s*[+-]?[0-9]+\\s*') then null "
+        "else try_cast(x as hugeint) end"
     )
+    for macro in spark_functions.MACROS:
+        opened.execute(macro)
 
 
 def hash_text(texts: pa.ChunkedArray, seeds: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -122,7 +126,10 @@ def pseudonyms(identifiers: pa.Array, dataset: str) -> pa.Array:
 
 def _rlike(texts: pa.ChunkedArray, patterns: pa.ChunkedArray) -> pa.Array:
     """Whether a pattern is found in a text."""
-    compiled = {pattern: re.compile(pattern) for pattern in pc.unique(patterns).drop_null().to_pylist()}
+    distinct = pc.unique(patterns).drop_null().to_pylist()
+    compiled = {
+        pattern: re.compile(pattern, re.ASCII) for pattern in distinct
+    }  # as Java's, of Latin letters alone
     if len(compiled) == 1 and not patterns.null_count:
         search = next(iter(compiled.values())).search
         return parsing.map_distinct(
@@ -169,7 +176,9 @@ def _transpile(spark_sql: str) -> str:
     with _without_garbage_collection():
         tree = sqlglot.parse_one(spark_sql, read="spark")
         for node in reversed(list(tree.walk())):  # what a function is given is put right before it
-            better = _to_duckdb(node)
+            spark_functions.check(node)
+            better = spark_functions.put_right(node)
+            better = better if better is not node else _to_duckdb(node)
             if better is not node:
                 node.replace(better)
         return tree.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
@@ -197,7 +206,7 @@ def _to_duckdb(node: "Expr") -> "Expr":
         return _years_to_months(node)
     if isinstance(node, exp.RegexpLike):
         pattern = node.expression
-        if isinstance(pattern, exp.Literal) and _simple(pattern.this):
+        if isinstance(pattern, exp.Literal) and spark_functions.is_simple(pattern.this):
             return node
         return exp.Anonymous(this="rlike", expressions=[node.this.copy(), pattern.copy()])
     kind = node.to.this if isinstance(node, exp.Cast) and not node.to.expressions else None
@@ -207,7 +216,9 @@ def _to_duckdb(node: "Expr") -> "Expr":
         exp.DType.SMALLINT,
         exp.DType.TINYINT,
     ):
-        return exp.TryCast(this=exp.Anonymous(this="cut", expressions=[node.this.copy()]), to=node.to.copy())
+        return exp.TryCast(
+            this=exp.Anonymous(this="cut", expressions=[node.this.copy()]), to=node.args["to"].copy()
+        )
     if isinstance(node, exp.Cast) and kind in (exp.DType.TEXT, exp.DType.VARCHAR):
         return node if isinstance(node.this, exp.Null) else _text(node.this)  # a null takes no macro
     if isinstance(node, exp.Concat | exp.ConcatWs):
@@ -215,7 +226,18 @@ def _to_duckdb(node: "Expr") -> "Expr":
     if isinstance(node, exp.DPipe):
         node.set("this", _text(node.this))
         node.set("expression", _text(node.expression))
+    if isinstance(node, exp.Cast) and not isinstance(node.this, exp.Column | exp.Literal | exp.Null):
+        return _lenient_cast(node)
     return node
+
+
+def _lenient_cast(node: "Expr") -> "Expr":
+    """A cast that is null where what it is of can't be computed: an interval or a day may be out of all range."""
+    from sqlglot import exp
+
+    return exp.TryCast(
+        this=exp.Anonymous(this="try", expressions=[node.this.copy()]), to=node.args["to"].copy()
+    )
 
 
 def _years_to_months(node: "Expr") -> "Expr":
@@ -286,16 +308,6 @@ def _text(node: "Expr") -> "Expr":
     plain |= isinstance(node, exp.Anonymous) and node.name == "spark_text"
     plain |= isinstance(node, exp.Cast) and isinstance(node.this, exp.Null) and node.to.this == exp.DType.TEXT
     return node if plain else exp.Anonymous(this="spark_text", expressions=[node.copy()])
-
-
-@cache
-def _simple(pattern: str) -> bool:
-    """Whether DuckDB's own search, which Arrow has too, takes the pattern: it looks neither ahead nor back."""
-    try:
-        pc.match_substring_regex(pa.array([""]), pattern)
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def error_sentence(text: str) -> str:

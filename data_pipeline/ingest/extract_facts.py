@@ -5,6 +5,7 @@ than it needs for the rows of a night.
 """
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 
 from data_pipeline.ingest.engine import PSEUDONYM_BITS
@@ -17,6 +18,7 @@ from mediscale.core.concepts import SCORE, by_name
 from mediscale.core.outcomes import OUTCOME
 from mediscale.core.tables import FACTS
 
+_LARGEST = sys.float_info.max
 SUBJECT, VISIT = "subject_pseudonym", "visit_pseudonym"
 """Columns that ``facts.load`` adds to a typed table: the pseudonyms of the patient and of the visit of a row."""
 
@@ -190,12 +192,12 @@ def _concepts(source: Source) -> str:
         normal = ", ".join(f"{edge}D" for edge in concept.normal or ()) or "null, null"
         for measure in measures:
             units = ", ".join(
-                f"{_sql_string(fold(unit).lower())}, {numbers[sql]}" for unit, sql in measure.units.items()
+                f"lower({_sql_string(fold(unit))}), {numbers[sql]}" for unit, sql in measure.units.items()
             )
             rest = (
                 f"'{concept.code}', '{concept.unit}', {concept.low}D, {concept.high}D, {normal}, map({units})"
             )
-            rows += [f"({_sql_string(fold(item).upper())}, {rest})" for item in measure.items]
+            rows += [f"(upper({_sql_string(fold(item))}), {rest})" for item in measure.items]
     columns = "concept_item, concept_code, concept_unit, low, high, normal_low, normal_high, conversions"
     none = "('', '', '', 0D, 0D, 0D, 0D, map('', 0))"
     return f"select * from values {', '.join(rows) or none} as listed({columns}) where concept_item <> ''"
@@ -268,6 +270,10 @@ def _number(fact: Fact) -> tuple[str, str, str, str]:
     A number of which two columns tell differently, also where one of them is a bound, is none.
     """
     value = fact.value or "cast(null as double)"
+    if (
+        fact.value and fact.written
+    ):  # an expression may grow without end, which no text that is read as a number does
+        value = f"if(abs({value}) <= {_LARGEST}D, {value}, null)"
     own_text = "column_text" if fact.value == "column_value" else f"raw_{fact.value}"
     written = fact.written or (own_text if fact.value else "cast(null as string)")
     void = f"coalesce({fact.void or 'false'}, false)"
@@ -319,8 +325,8 @@ def _treatment_groups(source: Source) -> str:
     """The treatment groups of ``treated``, an item or a drug's name, as an array."""
     groups = []
     for group, treatment in source.treatments.items():
-        items = ", ".join(map(_sql_string, treatment.items))
-        tests = [f"treated in ({items})"] if items else []
+        items = ", ".join(f"upper({_sql_string(item)})" for item in treatment.items)
+        tests = [f"upper(treated) in ({items})"] if items else []
         tests += [f"lower(treated) rlike {_sql_string(treatment.drugs)}"] if treatment.drugs else []
         groups.append(f"if({' or '.join(tests)}, '{group}', null)")
     return f"array_compact(array({', '.join(groups)}))"

@@ -148,9 +148,8 @@ def _stated(
     for queries in _fact_queries(database, source, tables, dataset, named):
         with _placed_errors(database, source, queries):
             every = " union all ".join(engine.transpile(sql) for _, sql in queries)
-            rows = engine.rows(database, f"select {columns} from ({every})")
-        for batch in rows:
-            yield batch.cast(schema)
+            for batch in engine.rows(database, f"select {columns} from ({every})"):
+                yield batch.cast(schema)
 
 
 def _stated_schema(named: bool = False) -> pa.Schema:
@@ -269,10 +268,12 @@ def _comparable(column: pa.ChunkedArray) -> pa.Array:
 def _placed_errors(
     database: "duckdb.DuckDBPyConnection", source: Source, queries: PlacedQueries
 ) -> Iterator[None]:
-    """Says of an error which query of a source's declaration raised it: each is then bound for itself.
+    """Says of an error which query of a source's declaration raised it: each is then computed for itself.
+
+    What the engine says of a row has the row's values in it, and is left unsaid.
 
     Raises:
-        UsageError: a query can't be carried to the engine, or the engine refuses it.
+        UsageError: a query can't be carried to the engine, the engine refuses it, or can't compute it of a row.
     """
     try:
         yield
@@ -283,13 +284,31 @@ def _placed_errors(
 
         for (place, columns_of), sql in queries:
             try:
-                database.sql(engine.transpile(sql))
+                relation = database.sql(engine.transpile(sql))
             except (SqlglotError, duckdb.Error) as error:
-                raise UsageError(
-                    f"The source {source.name} cannot be used: {place}: {engine.error_sentence(str(error))}; its "
-                    f"expressions are Spark SQL over the columns{columns_of}."
+                raise _expression_error(
+                    source, place, engine.error_sentence(str(error)), columns_of
                 ) from error
+            try:
+                for _ in relation.to_arrow_reader(BATCH_ROWS):
+                    pass
+            except duckdb.ConversionException:
+                what = "it compares or computes a number or a time with a text that is none (try_cast makes it null)"
+            except duckdb.OutOfRangeException:
+                what = "a number becomes too large in it"
+            except duckdb.InvalidInputException:
+                what = "a function in it can't be computed of a row"
+            else:
+                continue
+            raise _expression_error(source, place, what, columns_of) from None
         raise
+
+
+def _expression_error(source: Source, place: str, what: str, columns_of: str) -> UsageError:
+    return UsageError(
+        f"The source {source.name} cannot be used: {place}: {what}; its expressions are Spark SQL over the columns"
+        f"{columns_of}."
+    )
 
 
 def count_pieces(settings: Settings, bronze: Mapping[str, TableRef]) -> int:

@@ -4,7 +4,8 @@ Each source is one file: in ``sources/``, or a hospital's own, which a home keep
 (``mediscale.core.declaration_files``).
 
 The grammar, in the order of the file (every expression is Spark SQL over the table's own columns, which have the types
-declared under ``columns``; a value that cannot be read as its type is null there):
+declared under ``columns``; a value that cannot be read as its type is null there; the functions are those of
+``data_pipeline/ingest/spark_functions.py``):
 
 - ``csv``: delimiter, quote, encoding and decimal sign of text files, where they are not comma, double quote, UTF-8 and
   point.

@@ -15,6 +15,9 @@ _NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 _TWO_READINGS = re.compile(r"[-+]?(?:0[xXbB].*|0[0-9_]+|.*[_:].*)", re.DOTALL)
 """Numbers of YAML 1.1 that look like others: 030 is 24 there, 1:30 is 90, and 0123 is no item's code."""
 
+_TRUTH = "tag:yaml.org,2002:bool"
+_TRUTHS = ("true", "false")
+
 _ENDLESS = re.compile(r"\.(?:inf|nan)|e\+?[0-9]{3}", re.IGNORECASE)
 """Numbers of YAML that are none: a bound of ``.inf`` bounds nothing, one of ``.nan`` is never reached, and a power with
 three digits is endless, too."""
@@ -68,6 +71,8 @@ def _count_parts(node: yaml.Node, counted: dict[int, int]) -> int:
             inside += [key, value]
     elif isinstance(node, yaml.SequenceNode):
         inside = node.value
+    elif node.tag == _TRUTH and node.value.lower() not in _TRUTHS:
+        node.tag = "tag:yaml.org,2002:str"  # as YAML 1.2 has it: no, on and off are words of hospitals
     elif node.tag in _NUMBERS and _ENDLESS.search(node.value):
         raise yaml.YAMLError(
             f"line {node.start_mark.line + 1}: {node.value} is no number to compare anything with; write one"

@@ -12,7 +12,7 @@ from pyarrow import parquet
 from data_pipeline.ingest import bronze, silver, validate
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.extract_files import digest_of
-from mediscale.core.errors import InputError
+from mediscale.core.errors import InputError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.storage import exclusions, lake
 
@@ -233,3 +233,44 @@ def test_a_wrong_delimiter_and_a_missing_column_are_refused_by_what_to_write(
         InputError, match=r"no column bmi \(is it now called bm\?\).* under headers of the table"
     ):
         clinic.land()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("if(test = 12, 'LAB//A', 'LAB//B')", "a text that is none (try_cast makes it null)"),
+        ("concat('LAB//', int(minutes) * 2147483647)", "a number becomes too large"),
+        ("concat('LAB//', dayname(minutes))", "none of the functions that expressions may use"),
+    ],
+)
+def test_an_expression_that_can_t_be_computed_of_a_row_is_named_without_the_row_s_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    write(tmp_path / "extract")
+    text = CLINIC.replace("concat('LAB//', coalesce(named.long_name, test))", f'"{code}"')
+    clinic = Clinic(tmp_path, monkeypatch, text)
+    with pytest.raises(UsageError) as refused:
+        clinic.events(clinic.land())
+    assert said in str(refused.value)
+    assert "tables.labs.facts.lab" in str(refused.value)
+    assert "CREA" not in str(refused.value)
+
+
+def test_an_item_is_the_same_whatever_its_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sharp s has no capital of its own in Spark and Python, and one in the engine."""
+    write(tmp_path / "extract")
+    (tmp_path / "extract" / "labs" / "part-0.csv").write_text(
+        "encounter,test,minutes,labno,wert\n11,K\xd6RPERGR\xd6SSE,60,a,80\n11,K\xf6rpergr\xf6\xdfe,90,b,81\n",
+        encoding="latin-1",
+    )
+    text = CLINIC.replace(
+        "lookups:\n  named",
+        "concepts: {weight: [{items: [Körpergröße], units: {'': value}}]}\nlookups:\n  named",
+    ).replace("code: concat('LAB//', coalesce(named.long_name, test))", "concept_of: test")
+    text = text.replace(
+        'csv: {delimiter: ","}\n    columns: {encounter',
+        'csv: {delimiter: ",", encoding: latin-1}\n    columns: {encounter',
+    )
+    clinic = Clinic(tmp_path, monkeypatch, text.replace("test: word, minutes", "test: string, minutes"))
+    _, events = clinic.events(clinic.land())
+    assert sorted(e["numeric_value"] for e in events if e["source"] == "labs") == [80, 81]

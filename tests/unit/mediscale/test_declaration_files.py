@@ -160,3 +160,11 @@ def test_a_number_that_is_read_with_another_base_is_refused_and_its_text_is_not(
 def test_a_number_in_decimal_digits_is_read_as_it_is_written(number: float) -> None:
     written = f"{number}" if isinstance(number, int) else f"{number:.6f}"
     assert yaml_text.content(f"a: {written}") == {"a": float(written)}
+
+
+def test_the_words_no_and_on_are_words() -> None:
+    """YAML 1.1 takes a column ``no``, or a word that a hospital writes, for a truth."""
+    assert yaml_text.content("no: [yes, on, Off, n]\nis: [true, False]") == {
+        "no": ["yes", "on", "Off", "n"],
+        "is": [True, False],
+    }
