@@ -3,11 +3,14 @@
 import argparse
 import json
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, add_version, check_dataset, sentence, settings, utc, version_of
+from mediscale.cli.verbs import Verb, add_version, check_dataset, sentence, settings, utc, version_of, wrapped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mediscale.core.settings import Settings
     from mediscale.governance import audit
     from mediscale.governance.patient import Patient
@@ -210,13 +213,20 @@ def _audit(options: argparse.Namespace) -> int:
         subject_id = _patient(home, options.patient, options.dataset).subject_id
     events = audit.trail(home, options.dataset, subject_id, options.since, options.by)
     for event in events:
-        print(json.dumps(event.model_dump(mode="json")) if options.json else _line(event))
+        print(json.dumps(event.model_dump(mode="json")) if options.json else wrapped(_line(event), 21))
     if not options.json:
-        n_predictions = sum(event.kind == "prediction" for event in events)
-        print(
-            f"{n_predictions:,} predictions, {len(events) - n_predictions:,} decisions of {options.dataset}"
-        )
+        print(f"{_totals(events)} of {options.dataset}")
     return 0
+
+
+def _totals(events: "Sequence[audit.Event]") -> str:
+    """How many events there are of each kind: what the signed history tells is a decision."""
+    from mediscale.core.plural import counted
+    from serving.log.logged_answers import FEEDBACK
+
+    kinds = Counter(event.kind if event.kind in ("prediction", FEEDBACK) else "decision" for event in events)
+    said = f", {counted(kinds[FEEDBACK], 'feedback report')}" if kinds[FEEDBACK] else ""
+    return f"{counted(kinds['prediction'], 'prediction')}{said}, {counted(kinds['decision'], 'decision')}"
 
 
 def _line(event: "audit.Event") -> str:

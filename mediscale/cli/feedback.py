@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mediscale.cli.verbs import Verb, check_dataset, settings
 
 if TYPE_CHECKING:
+    from mediscale.core.settings import Settings
     from mediscale.governance.feedback import FeedbackRecord
 
 _SHOWN_CHARACTERS = 2000
@@ -16,9 +17,7 @@ _SHOWN_CHARACTERS = 2000
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "accept", "reject"), nargs="?", default="list")
     parser.add_argument("feedback", metavar="ID", nargs="?", help="of what is accepted or rejected")
-    parser.add_argument(
-        "--dataset", default="clinical-questions", help="whose answers (default: clinical-questions)"
-    )
+    parser.add_argument("--dataset", help="whose answers (default: those of every dataset of the lake)")
     parser.add_argument("--reason", default="", help="one sentence for the record")
     parser.add_argument("--all", action="store_true", help="list what was reviewed already, too")
 
@@ -37,11 +36,34 @@ def _run(options: argparse.Namespace) -> int:
     from mediscale.storage.feedback_reviews import Decision
 
     decision: Decision = "accepted" if options.action == "accept" else "rejected"
-    about = feedback.review(
-        settings(), options.dataset, options.feedback, decision, options.reason, caller.now()
-    )
+    home = settings()
+    everywhere = _datasets(home, options.dataset)
+    whose = (one for one in everywhere if _has(home, one, options.feedback))
+    dataset = next(whose, everywhere[0])  # one that has it not says so
+    about = feedback.review(home, dataset, options.feedback, decision, options.reason, caller.now())
     print(f"{options.feedback} is {decision}{_follows(about) if decision == 'accepted' else ''}.")
     return 0
+
+
+def _datasets(home: "Settings", dataset: str | None) -> list[str]:
+    """Whose feedback is meant.
+
+    Raises:
+        NotFoundError: the lake has no such dataset, or none at all.
+    """
+    from mediscale.core.errors import NotFoundError
+    from mediscale.storage import lake
+
+    there = [dataset] if dataset else lake.datasets(home)
+    if not there:
+        raise NotFoundError("The lake has no dataset yet, so nobody said anything of an answer.")
+    return there
+
+
+def _has(home: "Settings", dataset: str, feedback_id: str) -> bool:
+    from mediscale.governance import feedback
+
+    return any(each.feedback_id == feedback_id for each in feedback.all_feedback(home, dataset))
 
 
 def _follows(accepted: "FeedbackRecord") -> str:
@@ -57,12 +79,17 @@ def _follows(accepted: "FeedbackRecord") -> str:
 def _list(options: argparse.Namespace) -> int:
     from mediscale.governance import feedback
 
-    everything = feedback.all_feedback(settings(), options.dataset)
-    if not everything:
-        check_dataset(settings(), options.dataset)
+    home = settings()
+    datasets = _datasets(home, options.dataset)
+    everything = [each for dataset in datasets for each in feedback.all_feedback(home, dataset)]
+    if options.dataset and not everything:
+        check_dataset(home, options.dataset)
     listed = [each for each in everything if options.all or each.decision is None]
     for each in listed:
         print(_feedback_text(each))
+    if not everything:
+        print(f"Nobody said anything of an answer of {', '.join(datasets)} yet.")
+        return 0
     print(f"{len(listed)} of {len(everything)} listed; accept or reject by ID.")
     return 0
 

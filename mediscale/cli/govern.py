@@ -4,11 +4,13 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mediscale.cli import stage
-from mediscale.cli.verbs import Verb, add_alias, add_version, path, sentence, settings
+from mediscale.cli.verbs import Verb, add_alias, add_version, path, sentence, settings, wrapped
 from mediscale.core.task_names import LANGUAGE, all_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from mediscale.core.settings import Settings
 
 
 def _add_history(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +32,12 @@ def _history(options: argparse.Namespace) -> int:
     for entry in recorded:
         signer = keys[entry.signer].name
         attested = "" if signer == entry.actor else f" (attested by {signer})"
-        print(f"{entry.sequence:>4}  {entry.at:%Y-%m-%d %H:%M}  {entry.content}  by {entry.actor}{attested}")
+        print(
+            wrapped(
+                f"{entry.sequence:>4}  {entry.at:%Y-%m-%d %H:%M}  {entry.actor}{attested}  {entry.content}",
+                24,
+            )
+        )
     return 0
 
 
@@ -163,8 +170,6 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from mediscale.core.errors import NotFoundError, StorageError
     from mediscale.governance import integrity
     from mediscale.storage import lake, last_calls
@@ -173,29 +178,42 @@ def _verify(options: argparse.Namespace) -> int:
     present, warnings = lake.datasets(home), tuple(integrity.warnings(home))
     names = [options.dataset] if options.dataset else integrity.datasets(home)
     for name in names:
-        verified = integrity.verify(home, name)
-        if not verified.entries and not verified.findings:
-            raise NotFoundError(f"{name} has no history; nothing of it was promoted yet.")
-        findings, rows = verified.findings, None
-        if options.rows and not findings:
-            with Console(stderr=True).status(f"the rows of {name} …"):
-                rows = integrity.verify_rows(home, name)
-            findings = rows.findings
-        for finding in findings:
-            print(f"{name}: {finding}")
+        findings, says = _verified(home, name, options.rows)
+        for line in (*findings, *says):
+            print(f"{name}: {line}")
         wrong += len(findings)
         if name in present:  # a lake that is not mounted gets no note
             why = _why_failed(name, findings)
             last_calls.record(home, name, "verify", "", failed=bool(findings), warnings=(*why, *warnings))
-        if not findings:
-            print(f"{name}: {verified}")
-        if rows and not findings:
-            print(f"{name}: {rows}")
     for warning in warnings:
         print(f"warning: {warning}")
     if not names:
         raise NotFoundError("No dataset has a history; nothing was promoted yet.")
     return StorageError.exit_code if wrong else 0
+
+
+def _verified(home: "Settings", dataset: str, with_rows: bool) -> "tuple[Sequence[str], Sequence[str]]":
+    """What is wrong with a dataset, and what else is to be said of it.
+
+    Raises:
+        NotFoundError: it has no history.
+    """
+    from rich.console import Console
+
+    from mediscale.core.errors import NotFoundError
+    from mediscale.governance import integrity
+
+    verified = integrity.verify(home, dataset)
+    if not verified.entries and not verified.findings:
+        raise NotFoundError(f"{dataset} has no history; nothing of it was promoted yet.")
+    if verified.findings:
+        unread = "no row was compared; until this is mended the records that tell of them can't be believed"
+        return verified.findings, (unread,) if with_rows else ()
+    if not with_rows:
+        return (), (str(verified),)
+    with Console(stderr=True).status(f"the rows of {dataset} …"):
+        rows = integrity.verify_rows(home, dataset)
+    return rows.findings, () if rows.findings else (str(verified), str(rows))
 
 
 def _why_failed(dataset: str, findings: "Sequence[str]") -> tuple[str, ...]:
@@ -212,7 +230,7 @@ def _why_failed(dataset: str, findings: "Sequence[str]") -> tuple[str, ...]:
 VERBS = (
     Verb(
         "verify",
-        "find what is not as it was signed: history, models, evidence; or, of rows, recorded",
+        "find what is not as it was signed (history, versions named there, evidence) or recorded (rows)",
         _verify,
         _add_verify,
     ),

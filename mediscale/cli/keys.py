@@ -71,11 +71,12 @@ def _expiry(text: str, now: datetime) -> datetime:
 
 def _list(_options: argparse.Namespace) -> int:
     from mediscale.core import caller
+    from mediscale.core.plural import counted
     from serving.security import api_keys
 
     home, now = settings(), caller.now()
     keys = api_keys.read(home)
-    print(f"{len(keys)} keys in {api_keys.path(home)}")
+    print(f"{counted(len(keys), 'key')} in {api_keys.path(home)}")
     for key in keys:
         revoked = f", revoked by {key.revoked_by} {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else ""
         print(

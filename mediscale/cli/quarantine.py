@@ -33,6 +33,7 @@ def _add_quarantine(parser: argparse.ArgumentParser) -> None:
 def _quarantine(options: argparse.Namespace) -> int:
     from data_pipeline import quarantine
     from mediscale.cli.verbs import settings
+    from mediscale.core.plural import counted
 
     home = settings()
     if options.replay:
@@ -42,7 +43,7 @@ def _quarantine(options: argparse.Namespace) -> int:
     places = quarantine.places(home, options.dataset, options.rule, options.table)
     if options.output:
         _write_places(places, options.output)
-        print(f"{len(places):,} facts with file and line are in {options.output}.")
+        print(f"{counted(len(places), 'fact')} with file and line written to {options.output}.")
         return 0
     for place in places[:_MOST_PLACES]:
         print(f"{place.file}:{place.line}  {place.code}  {place.rules}")
@@ -58,10 +59,13 @@ def _show_broken_rules(home: "Settings", dataset: str) -> int:
     if not broken:
         print(f"Nothing of {dataset} is in quarantine.")
         return 0
-    print(f"{'table':<24}{'rule':<22}{'facts':>12}{'rows':>12}{'files':>7}  what a usable fact fulfils")
+    print(f"{'table':<24}{'rule':<22}{'facts':>12}{'rows':>12}{'files':>7}")
     for one in broken:
-        print(f"{one.table:<24}{one.rule:<22}{one.facts:>12,}{one.rows:>12,}{one.files:>7,}  {one.meaning}")
-    print("Mend the extract, or the source's YAML, and give --replay: what is usable then is appended.")
+        print(f"{one.table:<24}{one.rule:<22}{one.facts:>12,}{one.rows:>12,}{one.files:>7,}")
+    print("\nwhat a usable fact fulfils")
+    for rule, meaning in {one.rule: one.meaning for one in broken}.items():
+        print(f"  {rule:<22}{meaning}")
+    print("\nMend the extract, or the source's YAML, and give --replay: what is usable then is appended.")
     return 0
 
 
@@ -71,6 +75,7 @@ def _replay(home: "Settings", options: argparse.Namespace) -> int:
     from data_pipeline.ingest import landing
     from data_pipeline.ingest import source as sources
     from mediscale.core.errors import NotFoundError
+    from mediscale.core.plural import counted
     from mediscale.pipeline import local, runtime_inputs, steps
     from mediscale.storage import calls, locks
 
@@ -88,7 +93,7 @@ def _replay(home: "Settings", options: argparse.Namespace) -> int:
         results: local.Results = {steps.PREPARE_SOURCE: local.prepare_source(this, which)}
         this.follow(tuple(steps.nodes(steps.INGEST, ())), results)
         left, entered = quarantine.difference(home, before, quarantine.newest(home, options.dataset))
-    print(f"{left:,} facts left the quarantine of {options.dataset}, {entered:,} are new in it.")
+    print(f"{counted(left, 'fact')} left the quarantine of {options.dataset}; new in it: {entered:,}.")
     return _show_broken_rules(home, options.dataset)
 
 

@@ -184,7 +184,7 @@ def _line(run: "ListedRun") -> str:
     decided = "; ".join(f"{call.task or LANGUAGE} {_decision(call.result)}" for call in run.decisions)
     began = f"{run.began_at:%Y-%m-%d %H:%M}" if run.began_at else ""
     return (
-        f"{began}  {run.run_id:<40} {run.dataset:<16} {own:>3} calls, {len(run.cached):>2} cached  {decided}"
+        f"{began}  {run.run_id:<40} {run.dataset:<16} made {own:>3}, found {len(run.cached):>2}  {decided}"
     ).rstrip()
 
 
@@ -236,7 +236,7 @@ VERBS = (
     Verb("simulate", "live through nights of a synthetic hospital, as the DAGs do", _simulate, _add_simulate),
     Verb(
         "runs",
-        "list the runs: when, which calls were made or cached, what was decided, what failed",
+        "list the runs: when, how many calls were made or found done, what was decided, what failed",
         _runs,
         _add_runs,
     ),

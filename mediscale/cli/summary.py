@@ -29,7 +29,7 @@ def show(run: "Run", report: Path | None) -> None:
     """Prints the summary to standard output."""
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print()
-    console.print(run.progress.table())
+    console.print(f"[bold]done[/]  {run.progress.total}")
     for task, evidence in _evidence(run).items():
         console.print()
         console.print(_metrics(evidence))
@@ -56,7 +56,7 @@ def show_language(run: "Run", report: Path, results: "Results") -> None:
 
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print()
-    console.print(run.progress.table())
+    console.print(f"[bold]done[/]  {run.progress.total}")
     fitted: Any = results["language_model"]
     for task, decision in run.decisions.items():
         result = decision.result
@@ -114,6 +114,8 @@ def _evidence(run: "Run") -> "dict[str, Evidence]":
 
 
 def _metrics(evidence: "Evidence") -> Table:
+    from mediscale.report import labels
+
     counts = evidence.counts
     title = (
         f"{evidence.model} on {count(counts.n)} held-out {counts.unit} of {count(counts.subjects)} patients, "
@@ -122,14 +124,11 @@ def _metrics(evidence: "Evidence") -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for header in ("", "value", "95 % interval"):
         table.add_column(header, justify="left" if not header else "right")
-    for name, estimate in evidence.metrics.items():
-        table.add_row(name.replace("_", " "), *_cells(estimate))
-    for baseline in evidence.baselines:
-        table.add_row(f"auroc of {baseline.name}", *_cells(baseline.auroc))
-    for plain in evidence.plain_inputs:
-        table.add_row(f"auroc with only {', '.join(plain.inputs)}", *_cells(plain.auroc))
-    if evidence.oracle is not None:
-        table.add_row("auroc of the oracle (best possible)", *_cells(evidence.oracle.auroc))
+    for name, (label, _) in labels.METRICS.items():
+        if name in evidence.metrics:
+            table.add_row(label, *_cells(evidence.metrics[name]))
+    for predictor, auroc in labels.predictors(evidence):
+        table.add_row(f"AUROC of {predictor}", *_cells(auroc))
     return table
 
 
@@ -141,12 +140,21 @@ def _cells(estimate: "Estimate") -> tuple[str, str]:
 
 
 def _next(run: "Run") -> list[str]:
+    from mediscale.storage import registry
+
     settings = run.settings
-    promoted = any(decision.result.promoted for decision in run.decisions.values())
-    alias = "" if promoted else " --alias staging"
+    in_production = {
+        task for task in run.decisions if registry.current(settings, run.dataset, task, "production")
+    }
     commands = []
     if run.decisions:
+        alias = "" if in_production else " --alias staging"
         commands.append(f"{program('mediscale')} serve --dataset {run.dataset}{alias}")
+        commands += [
+            f"{program('mediscale')} canary {decided.model.name}/{decided.model.version} --percent 100 --shadow"
+            for task, decision in run.decisions.items()
+            if (decided := decision.result).staged and not decided.promoted and task in in_production
+        ]
         commands.append(
             f"{program('mlflow', home=False)} ui --backend-store-uri {quote(_store(settings))} --port 5000"
         )

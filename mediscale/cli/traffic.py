@@ -5,7 +5,7 @@ import sys
 from typing import Literal
 
 from mediscale.cli import stage
-from mediscale.cli.verbs import Verb, add_version, settings
+from mediscale.cli.verbs import Verb, add_version, settings, wrapped
 
 
 def _share(text: str) -> float:
@@ -44,7 +44,7 @@ def _canary(options: argparse.Namespace) -> int:
     else:
         mode: Literal["canary", "shadow"] = "shadow" if options.shadow else "canary"
         setting = canary.begin(home, options.version, options.percent, signed, mode)
-    print(f"{setting}\nServers follow by themselves.")
+    print(f"{setting}\nServers follow by themselves; `mediscale traffic` shows what answers whom.")
     return 0
 
 
@@ -68,7 +68,7 @@ def _traffic(options: argparse.Namespace) -> int:
         raise NotFoundError(
             "Nothing is in production; promote a version with `mediscale promote --dataset D --task T --version V`."
         )
-    print("\n".join(lines))
+    print("\n".join(wrapped(line, 4) for line in lines))
     return 0
 
 

@@ -16,6 +16,7 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
 
 
 def _clean(options: argparse.Namespace) -> int:
+    from mediscale.core.plural import counted
     from mediscale.governance import cleaning
 
     home = settings()
@@ -24,15 +25,17 @@ def _clean(options: argparse.Namespace) -> int:
     for item in items:
         sizes[item.kind] += item.size
         files[item.kind] += 1
+    if not items:
+        print("Nothing to reclaim: a registered version, an answer or the next run needs all that there is.")
+        return 0
     for kind, size in sorted(sizes.items()):
-        print(f"{size / 1e6:>12,.1f} MB in {files[kind]:,} files: {kind}")
+        print(f"{size / 1e6:>12,.1f} MB in {counted(files[kind], 'file')}: {kind}")
+    total = f"{sum(sizes.values()) / 1e6:,.1f} MB"
     if options.yes:
         cleaning.delete(home, items)
-        print(f"{sum(sizes.values()) / 1e6:,.1f} MB were reclaimed.")
+        print(f"{total} reclaimed.")
     else:
-        print(
-            f"{sum(sizes.values()) / 1e6:,.1f} MB would be reclaimed; nothing was deleted. Delete it with --yes."
-        )
+        print(f"{total} to reclaim; nothing was deleted. Delete it with --yes.")
     return 0
 
 
@@ -42,6 +45,7 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
 
 def _backup(options: argparse.Namespace) -> int:
     from mediscale.core.errors import UsageError
+    from mediscale.core.plural import counted
     from mediscale.governance import backup
     from mediscale.storage import lake
 
@@ -56,8 +60,8 @@ def _backup(options: argparse.Namespace) -> int:
         raise
     _note_backup(home, datasets, None)
     print(
-        f"{n:,} files are in {options.folder}. They hold patient data and no private key: keep the folder as private "
-        "as the home, and a copy of the signing key elsewhere."
+        f"{counted(n, 'file')} written to {options.folder}. They hold patient data and no private key: keep the folder "
+        "as private as the home, and a copy of the signing key elsewhere."
     )
     return 0
 
@@ -73,12 +77,13 @@ def _note_backup(home: "Settings", datasets: Sequence[str], error: Exception | N
 
 def _restore(options: argparse.Namespace) -> int:
     from mediscale.core import caller
+    from mediscale.core.plural import counted
     from mediscale.governance import backup
     from mediscale.storage import signing
 
     home = settings()
     restored = backup.restore(home, options.folder, signing.actor(home), caller.now())
-    print(f"{restored.files:,} files were restored.")
+    print(f"{counted(restored.files, 'file')} restored.")
     for dataset, end in sorted(restored.histories.items()):
         lost = f", and entry {end.accepted} was accepted here before" if end.accepted > end.sequence else ""
         print(
@@ -86,7 +91,7 @@ def _restore(options: argparse.Namespace) -> int:
             "decided after that is lost."
         )
     for dataset, n in sorted(restored.erased.items()):
-        print(f"{n} patients of {dataset} who were erased after the backup were erased again.")
+        print(f"Erased again in {dataset}, because of erasures after the backup: {counted(n, 'patient')}.")
     return 0
 
 

@@ -4,7 +4,9 @@ import argparse
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -118,6 +120,16 @@ def source_of(options: argparse.Namespace) -> "Source":
 
         values["source"] = source.register(values["source"])
     return Source(**{name: "" if value is None else str(value) for name, value in values.items()}).check()
+
+
+def wrapped(line: str, indent: int) -> str:
+    """A line as wide as the terminal, what follows indented under it; in a pipe it stays one line."""
+    if not sys.stdout.isatty():
+        return line
+    width = max(shutil.get_terminal_size().columns, 2 * indent)
+    return textwrap.fill(
+        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def check_dataset(home: "Settings", dataset: str) -> None:

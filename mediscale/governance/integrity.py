@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from mediscale.core import caller
 from mediscale.core.errors import MediscaleError
+from mediscale.core.plural import counted
 from mediscale.core.refs import Frozen
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
@@ -50,11 +51,11 @@ class IntegrityReport(Frozen):
     findings: tuple[str, ...]
 
     def __str__(self) -> str:
-        records = f", as are the records of {self.records} calls behind them" if self.records else ""
         older = f"; an older release signed no records of {self.unsigned} of them" if self.unsigned else ""
+        records = f"; the records of {counted(self.records, 'call')} behind them" if self.records else ""
         return (
-            f"{self.entries} entries, {self.versions} versions and their evidence are as they were signed{records}"
-            f"{older}; the newest entry is {self.head}"
+            f"as signed: {counted(self.entries, 'entry')} of the history; {counted(self.versions, 'version')} named "
+            f"there, with files and evidence{older}{records}; the newest entry is {self.head}"
         )
 
 
@@ -79,8 +80,9 @@ class RowsReport(Frozen):
             "environment, and can't be compared"
         )
         return (
-            f"of {self.tables} tables that they were made and judged from, {self.tables - self.incomparable} have the "
-            f"rows that were recorded when they were written, or an erasure left{others if self.incomparable else ''}"
+            f"as recorded when they were written, or left by an erasure: the rows of "
+            f"{self.tables - self.incomparable:,} of {counted(self.tables, 'table')} behind these versions"
+            f"{others if self.incomparable else ''}"
         )
 
 

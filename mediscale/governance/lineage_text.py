@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
+from mediscale.core.concepts import CONCEPTS
 from mediscale.core.errors import MediscaleError, NotFoundError
+from mediscale.core.plural import counted
 from mediscale.core.settings import Settings
 from mediscale.governance import provenance
 from mediscale.governance.patient import Patient
@@ -11,6 +13,14 @@ from mediscale.governance.provenance import Prediction
 from mediscale.inference.language_spec import TASK as LANGUAGE
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage
+
+_USES = {
+    "train": "trained on the patient",
+    "tuning": "tuned on the patient",
+    "held_out": "judged on the patient",
+    "unknown": "trained or judged on the patient; its record does not say which",
+}
+"""What a patient was to a version, by the split."""
 
 
 def of_prediction(settings: Settings, prediction_id: str) -> Iterator[str]:
@@ -38,7 +48,8 @@ def of_prediction(settings: Settings, prediction_id: str) -> Iterator[str]:
             yield f"    {error}"
             continue
         for code, files in sorted(read.items()):
-            yield f"    {code}: {'; '.join(f'{file} {_ranges(lines)}' for file, lines in sorted(files.items()))}"
+            places = "; ".join(f"{file} {_ranges(lines)}" for file, lines in sorted(files.items()))
+            yield f"    {code}{_meaning(code)}: {places}"
 
 
 def _quoted(settings: Settings, lineage: Lineage, references: Sequence[str]) -> Iterator[str]:
@@ -74,20 +85,20 @@ def of_patient(settings: Settings, patient: Patient) -> Iterator[str]:
     """A patient forward to every table, version and prediction."""
     lineage = Lineage(settings)
     holdings = list(provenance.holdings(settings, patient))
-    yield f"{sum(rows for _, rows in holdings):,} rows in {len(holdings)} tables of {patient.dataset}"
+    rows_in_all = sum(rows for _, rows in holdings)
+    yield f"{counted(rows_in_all, 'row')} in {counted(len(holdings), 'table')} of {patient.dataset}"
     for ref, rows in holdings:
         yield f"  {ref.table}@v{ref.version}: {rows:,}"
     used = provenance.uses(settings, lineage, patient)
-    yield f"{len(used)} registered versions"
+    yield counted(len(used), "registered version")
     for use in used:
-        what = f"trained on the patient ({use.split})" if use.trained else "judged on the patient (held_out)"
-        yield f"  {use.model}/{use.version}: {what}"
+        yield f"  {use.model}/{use.version}: {_USES[use.split]}"
     answers = provenance.scored(settings, patient, None)
-    yield f"{len(answers)} predictions in the lake's log"
+    yield f"{counted(len(answers), 'prediction')} in the lake's log"
     for answer in answers:
         yield f"  {answer}"
     quoting = provenance.quoting(settings, patient)
-    yield f"{len(quoting)} answers of language models in the lake's logs quote the patient's notes"
+    yield f"{counted(len(quoting), 'answer')} of language models in the lake's logs, quoting the patient's notes"
     for answer in quoting:
         yield f"  {answer}"
 
@@ -140,6 +151,15 @@ def _outputs_of_call(call: Call) -> str:
     models = [artifact.removeprefix("model:") for artifact in call.produced if artifact.startswith("model:")]
     tables = [f"{output.ref.table}@v{output.ref.version}" for output in call.outputs]
     return ", ".join([*models, *tables]) or "its result"
+
+
+def _meaning(code: str) -> str:
+    """The concept of a LOINC code, which no reader knows by heart.
+
+    >>> _meaning("LOINC//2160-0"), _meaning("GENDER//F")
+    (' (creatinine)', '')
+    """
+    return next((f" ({concept.name.replace('_', ' ')})" for concept in CONCEPTS if concept.code == code), "")
 
 
 def _ranges(numbers: Sequence[int]) -> str:

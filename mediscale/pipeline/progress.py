@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
-from rich.table import Table
 
 from mediscale.core import logs
+from mediscale.core.plural import counted
 
 _INDENT = " " * 11
 """Of a line that belongs to no finished stage: as wide as the column of seconds."""
@@ -76,17 +76,13 @@ class Progress:
         """A line that belongs to no finished stage."""
         self.console.print(f"{_INDENT}{sentence}", soft_wrap=True, markup=False)
 
-    def table(self) -> Table:
-        """What each stage did and how long it took."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("stage")
-        table.add_column("seconds", justify="right")
-        table.add_column("what it did")
-        for step in self.steps:
-            table.add_row(step.name, "cached" if step.cached else f"{step.seconds:.1f}", step.summary)
-        total = sum(step.seconds for step in self.steps)
-        table.add_row("total", f"{total:.1f}", "", style="bold")
-        return table
+    @property
+    def total(self) -> str:
+        """How long all of it took; what each stage did has been printed as it ended."""
+        cached = sum(step.cached for step in self.steps)
+        seconds = sum(step.seconds for step in self.steps)
+        found = f", {cached} of them found as an earlier run left them" if cached else ""
+        return f"{counted(len(self.steps), 'call')} of stages in {seconds:.0f} s{found}"
 
 
 def _beside_spinner(name: str, sentence: str) -> str:

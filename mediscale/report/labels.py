@@ -1,8 +1,10 @@
 """Labels of the report: the standard term, and plain words beside it."""
 
 import re
+from collections.abc import Iterator
 
-from training.evaluation.evaluation_report import StressTest
+from training.evaluation.evaluation_report import Evidence, StressTest
+from training.statistics.estimate import Estimate
 
 METRICS = {
     "auroc": ("Discrimination (AUROC)", "1 is perfect, 0.5 is a coin's toss"),
@@ -44,6 +46,22 @@ def stress(test: StressTest) -> str:
         if test.kind == "missing"
         else f"noise of {share} of a standard deviation"
     )
+
+
+def predictors(evidence: Evidence) -> Iterator[tuple[str, Estimate]]:
+    """What the model stands beside on the same patients, each with its AUROC: simpler predictors, its own parts, itself
+    with fewer inputs, and the best possible where that is known."""
+    yield from ((baseline.name, baseline.auroc) for baseline in evidence.baselines)
+    if evidence.notes is not None:
+        yield "the table alone, without notes", evidence.notes.table_auroc
+        yield "the notes alone, where there are any", evidence.notes.notes_auroc
+    for few in evidence.plain_inputs:
+        names = (
+            ", ".join(map(plain, few.inputs)) if len(few.inputs) < 4 else f"{len(few.inputs)} bedside values"
+        )
+        yield f"the model, told only {names}", few.auroc
+    if evidence.oracle is not None:
+        yield "the best possible (synthetic patients)", evidence.oracle.auroc
 
 
 def percent(share: float) -> str:

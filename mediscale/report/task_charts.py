@@ -11,7 +11,6 @@ from mediscale.report.svg import Chart
 
 if TYPE_CHECKING:
     from training.evaluation.evaluation_report import Baseline, Evidence
-    from training.statistics.estimate import Estimate
 
 _MOST_INPUTS = 15
 
@@ -29,22 +28,8 @@ def contenders(task: Task) -> Chart | None:
 
 def _contenders(decided: DecidedVersion) -> Iterator[Row]:
     evidence = decided.evidence
-    yield _measured("the model", evidence.metrics["auroc"])
-    for baseline in evidence.baselines:
-        yield _measured(baseline.name, baseline.auroc)
-    if evidence.notes is not None:
-        yield _measured("the table alone, without notes", evidence.notes.table_auroc)
-        yield _measured("the notes alone, where there are any", evidence.notes.notes_auroc)
-    for plain in evidence.plain_inputs:
-        few = len(plain.inputs) < 4
-        names = ", ".join(map(labels.plain, plain.inputs)) if few else f"{len(plain.inputs)} bedside values"
-        yield _measured(f"the model, told only {names}", plain.auroc)
-    if evidence.oracle is not None:
-        yield _measured("best possible (synthetic patients)", evidence.oracle.auroc)
-
-
-def _measured(name: str, auroc: "Estimate") -> Row:
-    return Row(name, auroc, estimate_text(auroc))
+    for name, auroc in (("the model", evidence.metrics["auroc"]), *labels.predictors(evidence)):
+        yield Row(name, auroc, estimate_text(auroc))
 
 
 def _source(baseline: "Baseline") -> str:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 from pydantic import Field, ValidationError
 
 from mediscale.core.errors import StorageError
+from mediscale.core.plural import counted
 from mediscale.core.refs import Frozen, ModelRef
 from mediscale.storage import calls
 
@@ -132,7 +133,7 @@ class Erasure(Body):
     """Those whose evidence the patient is in. No counts: how many rows there were could tell whose they were."""
 
     def __str__(self) -> str:
-        return f"a patient was erased, on whom {len(self.trained)} versions were trained: {self.reason}"
+        return f"a patient was erased, on whom {counted(len(self.trained), 'version')} had been trained: {self.reason}"
 
 
 class RowAttestation(Body):
@@ -144,7 +145,7 @@ class RowAttestation(Body):
     """SHA-256 of the list of their row counts and digests (``record_list``)."""
 
     def __str__(self) -> str:
-        return f"after an erasure {self.tables} tables were read again, which had the rows that were recorded"
+        return f"after an erasure {counted(self.tables, 'table')} read again, each with the rows that were recorded"
 
 
 class Export(Body):
@@ -158,7 +159,7 @@ class Export(Body):
     """SHA-256 of what was handed out."""
 
     def __str__(self) -> str:
-        return f"{self.rows:,} rows of {self.what} were exported: {self.purpose}"
+        return f"{counted(self.rows, 'row')} of {self.what} exported: {self.purpose}"
 
 
 class FeedbackReview(Body):

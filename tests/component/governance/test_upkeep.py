@@ -67,7 +67,7 @@ def test_what_a_version_an_answer_or_the_next_night_needs_survives(hospital, cap
     assert main.main(["lineage", "synthetic-mortality/1"]) == 0
     capsys.readouterr()
     assert main.main(["clean"]) == 0
-    assert "0.0 MB would be reclaimed" in capsys.readouterr().out
+    assert "Nothing to reclaim" in capsys.readouterr().out
 
 
 def _reads(settings, ref) -> bool:

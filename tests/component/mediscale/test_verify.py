@@ -291,8 +291,8 @@ def test_what_is_as_it_was_signed_says_so(home: Settings, capsys: pytest.Capture
     assert main.main(["verify"]) == 0
     newest = history.entries(home, DATASET)[-1]
     assert capsys.readouterr().out == (
-        "synthetic: 2 entries, 2 versions and their evidence are as they were signed, as are the records of 3 "
-        "calls behind them; an older release signed no records of 1 of them; the newest entry is "
+        "synthetic: as signed: 2 entries of the history; 2 versions named there, with files and evidence; an older "
+        "release signed no records of 1 of them; the records of 3 calls behind them; the newest entry is "
         f"synthetic:2:{newest.digest}\n"
     )
     note = last_calls.read(f"{last_calls.folder(home, DATASET)}/verify.json")
@@ -352,12 +352,15 @@ def test_the_rows_that_a_version_was_judged_by_are_compared_with_their_record(
 ) -> None:
     table = lake.latest(home, DATASET, "labels_mortality")
     assert main.main(["verify", "--rows"]) == 0
-    said = "synthetic: of 1 tables that they were made and judged from, 1 have the rows that were recorded"
+    said = "synthetic: as recorded when they were written, or left by an erasure: the rows of 1 of 1 table behind"
     assert said in capsys.readouterr().out
     change_rows(home)
     assert main.main(["verify"]) == 0
     assert main.main(["verify", "--rows"]) == StorageError.exit_code
     assert f"synthetic: {table} has other rows than labels wrote; restore" in capsys.readouterr().out
+    damage_record(home)
+    assert main.main(["verify", "--rows"]) == StorageError.exit_code
+    assert "synthetic: no row was compared; until this is mended" in capsys.readouterr().out
     (file,) = lake.files(home, table)
     pq.write_table(pa.table({"stay_ID": [1, 2], "boolean_value": [True, False]}), file)  # null to Arrow alone
     assert main.main(["verify", "--rows"]) == StorageError.exit_code

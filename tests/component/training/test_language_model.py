@@ -153,7 +153,7 @@ def _is_governed_as_a_risk_model(
 ) -> None:
     """Verified, asked for, refused with reasons, shown and rebuilt by the same verbs."""
     assert main(["verify", "--dataset", DATASET]) == 0
-    assert "1 versions and their evidence are as they were signed" in capsys.readouterr().out
+    assert "1 version named there, with files and evidence" in capsys.readouterr().out
     about = ["--dataset", DATASET, "--task", "language", "--version", "1"]
     assert main(["promote", *about]) == QualityError.exit_code
     assert "Production refused: multiple choice accuracy was measured on" in capsys.readouterr().out

@@ -322,7 +322,7 @@ def test_what_a_mended_yaml_or_file_makes_usable_is_taken_in_and_the_rest_stays(
     mended.write_text(text.replace("mg/dl: value, umol/l", "furlong: value, mg/dl: value, umol/l"))
     assert main.main(["quarantine", "--dataset", DATASET, "--replay", "--source", str(mended)]) == 0
     said = capsys.readouterr().out
-    assert "1 facts left the quarantine of ward, 0 are new in it." in said
+    assert "1 fact left the quarantine of ward; new in it: 0." in said
     assert "value_plausible" in said, "what it does not mend stays with its reason"
     ref = lake.latest(ward.settings, DATASET, "events")
     after = lake.read(ward.settings, ref)
@@ -334,7 +334,7 @@ def test_what_a_mended_yaml_or_file_makes_usable_is_taken_in_and_the_rest_stays(
     ward.replace("hosp/labevents", "12:00:00,99,99,", "12:00:00,4.0,4.0,")
     write_extract(ward.folder / ward.extract, ward.tables)
     assert main.main(["quarantine", "--dataset", DATASET, "--replay"]) == 0
-    assert "1 facts left the quarantine of ward, 0 are new in it.\nNothing of ward" in capsys.readouterr().out
+    assert "1 fact left the quarantine of ward; new in it: 0.\nNothing of ward" in capsys.readouterr().out
     assert lake.latest(ward.settings, DATASET, "events").version == ref.version + 1
 
 

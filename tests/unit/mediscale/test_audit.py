@@ -105,7 +105,7 @@ def test_a_patient_is_named_by_the_hospital_s_number_and_not_repeated(
         "dr.who (key 1a2b3c4d)  prediction: synthetic-mortality/3, synthetic-readmission/3  about patient 7"
         in printed.out
     )
-    assert "1 predictions, 0 decisions" in printed.out
+    assert "1 prediction, 0 decisions" in printed.out
 
 
 def test_since_and_by_narrow_it(audit: Audit, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def test_answers_that_quote_a_patients_note_are_found_by_audit_lineage_and_erasu
     events = audit.trail(logged, SURGERY, ANNA)
     assert [event.reference for event in events] == ["q-1", "f-1", "q-5"]
     assert events[0].what == "questions-language/1, quoting a note of surgery"
-    assert "1 answers of language models in the lake's logs quote the patient's notes" in list(
+    assert "1 answer of language models in the lake's logs, quoting the patient's notes" in list(
         lineage_text.of_patient(logged, anna)
     )
     lines = "\n".join(lineage_text.of_prediction(logged, "q-1"))

@@ -56,9 +56,9 @@ def test_the_cli_runs_it_and_lists_it_in_its_run(
     assert main.main(["runs"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert "by-hand" in first
-    assert "1 calls,  0 cached" in first
+    assert "made   1, found  0" in first
     assert "again" in second
-    assert "0 calls,  1 cached" in second
+    assert "made   0, found  1" in second
 
 
 def test_what_failed_when_it_was_last_called_is_listed_until_it_succeeds(
