@@ -139,6 +139,12 @@ def newest_call(settings: Settings, stage: str, dataset: str) -> calls.Call | No
     return max(of_dataset, key=lambda call: call.started_at, default=None)
 
 
+def is_synthetic(bronze: calls.Call) -> bool:
+    """Whether a call landed patients whom a program made up: their extract lies in the home, and its path says so after
+    an erasure, too, which takes the extract and its record away."""
+    return not Path(bronze.params["path"]).is_absolute()
+
+
 class ChangedRows(NamedTuple):
     """How the rows of bronze differ between two landings, by table; rows have ``file``, ``line`` and the source's
     columns."""

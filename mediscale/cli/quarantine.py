@@ -80,7 +80,7 @@ def _replay(home: "Settings", options: argparse.Namespace) -> int:
     from mediscale.storage import calls, locks
 
     landed = landing.newest_call(home, "bronze", options.dataset)
-    if landed is None or not Path(landed.params["path"]).is_absolute():
+    if landed is None or landing.is_synthetic(landed):
         raise NotFoundError(
             f"No extract of a hospital was landed in {options.dataset}; `mediscale run` takes one in, and makes a "
             "synthetic one anew."

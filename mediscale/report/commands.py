@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from data_pipeline.ingest import landing
 from data_pipeline.notes import encoders
 from data_pipeline.notes.encoders import Encoder
 from mediscale.pipeline import call as stages
@@ -15,9 +16,10 @@ from training.notes import note_model
 
 def of_risk(run: Run) -> tuple[str, ...]:
     """The commands of a run of the risk pipeline."""
-    synthetic, bronze, tokens = run.newest("synthetic"), run.only("bronze"), run.newest("note_tokens")
-    if synthetic is not None:
-        usual, which = "synthetic", ["--size", synthetic.params["size"]]
+    bronze, tokens = run.only("bronze"), run.newest("note_tokens")
+    if landing.is_synthetic(bronze):
+        made = run.newest("synthetic")  # None after an erasure
+        usual, which = "synthetic", ["--size", made.params["size"]] if made else []
     else:
         usual = bronze.params["source"]
         which = ["--source", bronze.params["source"], "--path", bronze.params["path"]]

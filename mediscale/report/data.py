@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from data_pipeline.cohort import labels
+from data_pipeline.ingest import landing
 from data_pipeline.ingest import source as sources
 from mediscale.core import privacy, tasks
 from mediscale.core.policy import Policy
@@ -185,7 +186,7 @@ def _landed(run: Run) -> LandedExtract:
         source=bronze.params["source"],
         path=bronze.params["path"],
         digest=bronze.params["extract_digest"],
-        synthetic=run.newest("synthetic") is not None,
+        synthetic=landing.is_synthetic(bronze),
         tables=tuple(sorted(rows.items(), key=lambda item: (-item[1], item[0]))),
         absent=tuple(bronze.result["absent"]),
         unlisted_words=tuple(sorted(bronze.result["unlisted_words"].items())),

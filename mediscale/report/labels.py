@@ -71,11 +71,11 @@ def percent(share: float) -> str:
 def typeset(text: str) -> str:
     """Numbers as print has them: a minus is no hyphen, and a line ends neither in an interval nor before a percent.
 
-    >>> typeset("-0.1 (-0.2 to 0.3), 95 %, 45-64").replace("\u00a0", "_")
-    '−0.1 (−0.2_to_0.3), 95_%, 45-64'
+    >>> typeset("-0.1 (-0.2 to 0.3), 95 %, 5%, 45-64").replace("\u00a0", "_")
+    '−0.1 (−0.2_to_0.3), 95_%, 5_%, 45-64'
     """
     text = re.sub(r"(?<![\w.-])-(?=[\d.])", "−", text)
-    text = re.sub(r"(?<=\d) %", "\u00a0%", text)
+    text = re.sub(r"(?<=\d) ?%", "\u00a0%", text)
     return re.sub(r"\([−\d][^()]* to [^()]*\)", lambda interval: interval[0].replace(" ", "\u00a0"), text)
 
 
@@ -91,6 +91,30 @@ def capitalized(sentence: str) -> str:
 def plain(name: str) -> str:
     """A name of the code as words."""
     return re.sub(r"[_\s]+", " ", name).strip()
+
+
+def hours(estimate: Estimate) -> str:
+    """A time to an outcome with its interval, in days where hours say no more.
+
+    >>> hours(Estimate(value=76.117, low=59.817, high=87.783)).replace("\u00a0", " ")
+    '76.1 h (59.8 to 87.8 h)'
+    >>> hours(Estimate(value=303.25, low=265.0, high=335.4)).replace("\u00a0", " ")
+    '12.6 days (11.0 to 14.0 days)'
+    """
+    if estimate.value is None:
+        return estimate.text()
+    unit, within = ("days", 24) if estimate.value >= _IN_DAYS else ("h", 1)
+    scaled = Estimate(
+        value=estimate.value / within,
+        low=None if estimate.low is None else estimate.low / within,
+        high=None if estimate.high is None else estimate.high / within,
+    )
+    text = scaled.text(digits=1).replace(" (", f" {unit} (", 1)
+    return typeset(text.replace(")", f" {unit})") if scaled.interval else text)
+
+
+_IN_DAYS = 120
+"""Hours from which on a time is told in days."""
 
 
 def duration(seconds: float) -> str:

@@ -1,21 +1,18 @@
 """The HTML page: report data and charts rendered by the template."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mediscale.core.privacy import SMALL_COUNT, count
+from mediscale.core.privacy import SMALL_COUNT
 from mediscale.inference.model_spec import NOTICE
 from mediscale.inference.points import PointsScore
-from mediscale.report import charts, labels, performance_windows, task_charts, templates
-from mediscale.report.charts import estimate_text, share
+from mediscale.report import charts, key_figures, labels, performance_windows, task_charts, templates
 from mediscale.report.data import Contents, DecidedVersion, Task
 from mediscale.report.monitored_version import MonitoredVersion
 from mediscale.report.svg import Chart
 
 if TYPE_CHECKING:
-    from training.evaluation.evaluation_report import Alarms
     from training.promotion.floor import Floor
 
 _MOST_COLUMNS = 12
@@ -38,9 +35,8 @@ class Part:
         return labels.VERDICTS[self.task.decided.status] if self.task.decided else ("No model", "bad")
 
     @property
-    def figures(self) -> list[tuple[str, str, str]]:
-        """The figures of the decision: what is measured, the figure with its interval, and what it means."""
-        return list(_figures(self.task.decided)) if self.task.decided else []
+    def figures(self) -> list[key_figures.Figure]:
+        return list(key_figures.of_version(self.task.decided)) if self.task.decided else []
 
     @cached_property
     def charts(self) -> list[Chart]:
@@ -116,40 +112,6 @@ class Page:
             "notice": NOTICE,
         }
         return templates.render("report.html.j2", **values)
-
-
-def _figures(decided: DecidedVersion) -> Iterator[tuple[str, str, str]]:
-    evidence = decided.evidence
-    auroc = evidence.metrics["auroc"]
-    if auroc.value is not None:
-        yield (
-            "Tells patients apart",
-            estimate_text(auroc),
-            f"AUROC: of one patient with the outcome and one without, the first gets the higher risk in "
-            f"{100 * auroc.value:.0f} of 100 such pairs.",
-        )
-    bedside = next((b for b in evidence.baselines if b.kind == "bedside rule"), None)
-    if bedside is not None:
-        yield (f"Better than {bedside.name} by", estimate_text(bedside.gain), "AUROC, on the same patients.")
-    if evidence.calibration_curve:
-        expected = sum(b.predicted * b.counts.n for b in evidence.calibration_curve)
-        yield (
-            "Right on the whole",
-            f"{expected:.0f} expected, {count(evidence.counts.events)} came",
-            f"outcomes among the held-out {evidence.counts.unit}.",
-        )
-    alarms = next((a for a in evidence.alarms if a.threshold == decided.policy.clinical_threshold), None)
-    if alarms is not None:
-        yield _at_the_threshold(alarms)
-
-
-def _at_the_threshold(alarms: "Alarms") -> tuple[str, str, str]:
-    return (
-        f"Acting at a risk of {labels.percent(alarms.threshold)} finds",
-        share(alarms.sensitivity),
-        f"of the outcomes; {share(alarms.flag_rate)} of all stays are flagged, and {share(alarms.ppv)} of the flagged "
-        "have the outcome.",
-    )
 
 
 def _drift(watched: MonitoredVersion) -> Chart | None:

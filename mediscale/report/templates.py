@@ -45,6 +45,7 @@ def environment() -> "jinja2.Environment":
         "card_file": lambda model: registry.card_file(model.name, model.version),
         "stress": labels.stress,
         "duration": labels.duration,
+        "hours": labels.hours,
         "stage": lambda name: call.load(name).display_name,
     }
     return environment

@@ -137,7 +137,8 @@ def newest_decision(
     mine = [params for params in decisions if (params.model.name, params.model.version) == model]
     if not mine:
         raise NotFoundError(
-            f"{model[0]} v{model[1]} was never evaluated for promotion; run the loop; `mediscale runs` lists what ran."
+            f"{model[0]} v{model[1]} was never evaluated for promotion: its run ended before, or it is a part "
+            "of another version. `mediscale runs` lists what ran."
         )
     context = promotion_context(settings, mine[-1].dataset, mine[-1].model)
     changed = {"actor": actor, "moved_at": moved_at, "target_alias": "production"}

@@ -24,7 +24,7 @@ def at_least(label: str, estimate: Estimate | None, least: float) -> Floor:
     return on_interval(
         label,
         estimate,
-        f"interval above {least:g}",
+        f"whole interval above {least:g}",
         lambda _value, low, _high: low >= least,
         f"may lie below {least:g}",
     )
@@ -35,7 +35,7 @@ def at_most(label: str, estimate: Estimate | None, most: float) -> Floor:
     return on_interval(
         label,
         estimate,
-        f"interval below {most:g}",
+        f"whole interval below {most:g}",
         lambda _value, _low, high: high <= most,
         f"may lie above {most:g}",
     )
@@ -58,7 +58,7 @@ def reaches(label: str, estimate: Estimate | None, least: float, most: float) ->
     return on_interval(
         label,
         estimate,
-        f"interval reaches {least:g} to {most:g}",
+        f"not surely outside {least:g} to {most:g}",
         lambda _value, low, high: low <= most and high >= least,
         f"lies outside {least:g} to {most:g}",
     )

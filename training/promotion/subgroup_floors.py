@@ -72,7 +72,7 @@ def _not_behind(name: str, gap: Estimate | None, most: float) -> Floor:
     return on_interval(
         f"AUROC of {name} over all patients",
         gap,
-        f"interval reaches {-most:g}",
+        f"not surely below {-most:g}",
         lambda _value, _low, high: high >= -most,
         f"falls behind by more than {most:g}",
     )
@@ -82,4 +82,4 @@ def _unjudged(name: str, why: str, policy: Policy) -> Floor:
     label = f"{name} ({why})"
     if policy.subgroup_unjudged == "refuse":
         return Floor(name, "judged", why, objection=f"{label} could not be judged")
-    return Floor(name, "judged, or a limit", why, limit=label)
+    return Floor(name, "judged, where there are enough", why, limit=label)

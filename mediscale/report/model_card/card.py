@@ -14,8 +14,10 @@ from mediscale.inference.model_spec import NOTICE
 from mediscale.report import data, language
 from mediscale.report.data import Contents
 from mediscale.report.language import LanguageReport
+from mediscale.report.model_card import glance
 from mediscale.report.model_card.answers import answer
 from mediscale.report.model_card.answers.subject import Subject
+from mediscale.report.model_card.glance import Glance
 from mediscale.storage import calls, lineage
 
 Status = Literal["answered", "in part", "not done"]
@@ -75,6 +77,7 @@ class ModelCard(Frozen):
     """What was decided about the version: ``production``, ``staging`` or ``refused``."""
     run_id: str
     synthetic: bool
+    glance: Glance
     sections: tuple[Section, ...]
     made_from: tuple[str, ...]
     """Keys of the calls of the run, as ``stage key``: the version's lineage."""
@@ -145,6 +148,7 @@ def _card(subject: Subject) -> ModelCard:
         status=subject.decided.status,
         run_id=subject.contents.run.run_id,
         synthetic=subject.landed.synthetic,
+        glance=glance.of_risk(subject),
         sections=_sections(frameworks(), subject),
         made_from=_provenance(subject.contents.run),
         succession=subject.decided.succession,
@@ -161,6 +165,7 @@ def of_language(report: LanguageReport) -> ModelCard:
         status=report.status,
         run_id=report.run.run_id,
         synthetic=False,
+        glance=glance.of_language(report),
         sections=_sections(language_frameworks(), report),
         made_from=_provenance(report.run),
         succession=report.succession,

@@ -218,7 +218,7 @@ def test_every_floor_is_told_with_what_was_asked_and_found() -> None:
     } <= told.keys()
     assert not any(floor.objection for floor in told.values())
     assert (told["AUROC"].required, told["AUROC"].observed) == (
-        "interval above 0.7",
+        "whole interval above 0.7",
         "0.820 (0.800 to 0.840)",
     )
 
@@ -505,7 +505,7 @@ def _groups_of(rate: float) -> dict[str, object]:
         (_burden(threshold=0.2), "alerts per 100 patient-days at 10% is not estimable"),
         (
             _burden(alerts_per_100_patient_days=_at(4.9, 0.3)),
-            "alerts per 100 patient-days at 10% 4.900 (4.600 to",
+            "alerts per 100 patient-days at 10% 4.90 (4.60 to",
         ),
         (_burden(alerts_per_100_patient_days=NOTHING), "alerts per 100 patient-days at 10% is not estimable"),
         (_burden(number_needed_to_evaluate=_at(9.9, 0.3)), "number needed to evaluate at 10% 9.900"),
@@ -517,7 +517,7 @@ def _groups_of(rate: float) -> dict[str, object]:
         (_burden(lead_time=None), "median hours from alert to outcome at 10% is not estimable"),
         (
             _burden(lead_time=BURDEN.lead_time.model_copy(update={"median": _at(15, 5)})),
-            "median hours from alert to outcome at 10% 15.000 (10.000 to 20.000) may lie below 12",
+            "median hours from alert to outcome at 10% 15.0 (10.0 to 20.0) may lie below 12",
         ),
         ({"robustness": ()}, "AUROC lost with 10% of values missing is not estimable"),
         ({"robustness": STRESSED[1:]}, "AUROC lost with 10% of values missing is not estimable"),

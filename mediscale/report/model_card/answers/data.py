@@ -50,9 +50,9 @@ def leakage(of: Subject) -> str:
 def cohort_flow(of: Subject) -> str:
     if of.flow is None:
         return ""
-    steps = "; ".join(f"{n} {what}" for what, n, _ in of.flow.steps)
+    steps = [f"{n} {what}" for what, n, _ in of.flow.steps]
     came = "; ".join(f"{n} {what}" for what, n in of.flow.outcomes)
-    return f"{steps}. Of these: {came}."
+    return "\n".join([*steps, f"Of these: {came}."])
 
 
 def split(of: Subject) -> str:

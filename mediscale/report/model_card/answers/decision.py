@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from mediscale.core.plural import counted
 from mediscale.report import labels
 from mediscale.report.model_card.answers.performance import discrimination
 from mediscale.report.model_card.answers.purpose import population, title
@@ -32,11 +33,11 @@ def _limits(of: Subject) -> Iterator[str]:
     if of.decided.silent is None:
         yield "No outcome of an answer in shadow was judged before it was decided about."
     if of.decided.prior_evaluations:
-        yield f"{of.decided.prior_evaluations} other versions were judged on the same held-out patients."
+        yield f"Judged before on the same held-out patients: {counted(of.decided.prior_evaluations, 'other version')}."
     missed = [floor.objection for floor in of.decided.floors if floor.objection]
     if missed:
         yield f"The policy's floors that it misses: {'; '.join(missed)}."
 
 
 def assumptions(of: Subject) -> str:
-    return " ".join(f"Assumed: {assumption.rstrip('.')}." for assumption in of.evidence.assumptions)
+    return "\n".join(f"Assumed: {assumption.rstrip('.')}." for assumption in of.evidence.assumptions)

@@ -37,9 +37,9 @@ def _listed(evidence: Evidence, beside: Callable[[Subgroup], str] = lambda _: ""
         counts = group.counts
         return f"{name}: {count(counts.n)} {counts.unit}, {outcomes} with the outcome{beside(group)}"
 
-    listed = "; ".join(map(in_words, groups, outcomes_in_words(evidence)))
-    why = f" {WHY_SUPPRESSED}" if SUPPRESSED in listed else ""
-    return f"{listed}.{why}" if groups else ""
+    lines = [*map(in_words, groups, outcomes_in_words(evidence))]
+    why = [WHY_SUPPRESSED] if any(SUPPRESSED in line for line in lines) else []
+    return "\n".join([*lines, *why])
 
 
 def fairness_approach(of: Subject) -> str:

@@ -31,9 +31,9 @@ def local_validity(of: Subject) -> str:
     watched = of.contents.watched
     if watched is None or watched.model != str(of.decided.model):
         return ""
-    rehearsed = "A rehearsal on held-out patients with a planted drift. " if watched.rehearsed else ""
-    windows = " ".join(f"{window.name}: {window.summary}." for window in watched.windows)
-    return f"{rehearsed}{windows} {watched.reason}"
+    rehearsed = ["A rehearsal on held-out patients with a planted drift."] if watched.rehearsed else []
+    windows = (f"Window {window.name}: {window.summary}." for window in watched.windows)
+    return "\n".join([*rehearsed, *windows, watched.reason])
 
 
 def updating(_: Subject) -> str:

@@ -37,7 +37,7 @@ def _metrics(evidence: Evidence, *names: str) -> str:
 
 
 def net_benefit(of: Subject) -> str:
-    return " ".join(
+    return "\n".join(
         f"Net benefit over the better of treating all and none at {labels.percent(benefit.threshold)}: "
         f"{estimate_text(benefit.over_best_alternative)}."
         for benefit in of.evidence.net_benefit
@@ -59,9 +59,7 @@ def alert_burden(of: Subject) -> str:
         return ""
     lead = burden.lead_time
     hours = (
-        f" Median lead time from a right alert to the outcome, in hours: {estimate_text(lead.median)}."
-        if lead
-        else ""
+        f" Median lead time from a right alert to the outcome: {labels.hours(lead.median)}." if lead else ""
     )
     return (
         f"Acting at a risk of {labels.percent(burden.threshold)}, once per stay: alerts per 100 patient-days in "
@@ -71,7 +69,7 @@ def alert_burden(of: Subject) -> str:
 
 
 def robustness(of: Subject) -> str:
-    return " ".join(
+    return "\n".join(
         f"With {labels.stress(test)}: AUROC {estimate_text(test.auroc)}, lost {estimate_text(test.auroc_loss)}, "
         f"calibration intercept changed by {estimate_text(test.intercept_shift)}."
         for test in of.evidence.robustness
@@ -83,6 +81,6 @@ def speed(of: Subject) -> str:
     if files is None:
         return ""
     return (
-        f"Its files have {files.bytes / 1e6:.3g} MB; one answer takes {1000 * files.median_seconds:.2g} ms, the "
+        f"Its files are {files.bytes / 1e6:.3g} MB; one answer takes {1000 * files.median_seconds:.2g} ms, the "
         f"slowest of {files.answers:,} took {1000 * files.slowest_seconds:.2g} ms."
     )
