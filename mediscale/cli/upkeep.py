@@ -25,6 +25,8 @@ def _clean(options: argparse.Namespace) -> int:
     for item in items:
         sizes[item.kind] += item.size
         files[item.kind] += 1
+    if options.yes:
+        cleaning.delete(home, items)
     if not items:
         print("Nothing to reclaim: a registered version, an answer or the next run needs all that there is.")
         return 0
@@ -32,7 +34,6 @@ def _clean(options: argparse.Namespace) -> int:
         print(f"{size / 1e6:>12,.1f} MB in {counted(files[kind], 'file')}: {kind}")
     total = f"{sum(sizes.values()) / 1e6:,.1f} MB"
     if options.yes:
-        cleaning.delete(home, items)
         print(f"{total} reclaimed.")
     else:
         print(f"{total} to reclaim; nothing was deleted. Delete it with --yes.")

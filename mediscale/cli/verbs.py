@@ -58,6 +58,7 @@ def settings() -> "Settings":
     """
     from pydantic import ValidationError
 
+    from mediscale.core.mistake_text import in_words
     from mediscale.core.settings import Settings, misspelt
     from mediscale.storage import calls, private_files
 
@@ -68,7 +69,9 @@ def settings() -> "Settings":
     try:
         environment = Settings()
     except ValidationError as error:
-        names = ", ".join(f"MEDISCALE_{str(e['loc'][0]).upper()}: {e['msg'].lower()}" for e in error.errors())
+        names = ", ".join(
+            f"MEDISCALE_{str(e['loc'][0]).upper()}: {in_words(e['msg'])}" for e in error.errors()
+        )
         raise UsageError(f"Environment: {names}.") from error
     if environment.home.exists() and not environment.home.is_dir():
         raise UsageError(f"MEDISCALE_HOME is {environment.home}, which is no folder; set it to one.")

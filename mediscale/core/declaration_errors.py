@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from mediscale.core import yaml_text
+from mediscale.core.mistake_text import in_words
 from mediscale.core.near_names import suggestion
 
 if TYPE_CHECKING:
@@ -28,14 +29,14 @@ def sentence(error: "ValidationError | YAMLError", text: str, grammar: type[Base
     where = ".".join(map(str, place)) or "the file"
     said = _one_line(_words(first, keys))
     others = f"; and {len(more)} more" if more else ""
-    return f"line {yaml_text.line_of(text, place)}, {where}: {said[:1].lower()}{said[1:]}{others}"
+    return f"line {yaml_text.line_of(text, place)}, {where}: {said}{others}"
 
 
 def _words(mistake: "ErrorDetails", keys: Sequence[str]) -> str:
     """What is wrong. ``keys`` are those that may stand where the mistake is."""
     if mistake["type"] == "extra_forbidden":
         return f"there is no such key; {suggestion(str(mistake['loc'][-1]), keys)}"
-    message = mistake["msg"].removeprefix("Value error, ")
+    message = in_words(mistake["msg"])
     value = mistake["ctx"]["tag"] if mistake["type"] == "union_tag_invalid" else mistake["input"]
     if mistake["type"] not in ("union_tag_invalid", "literal_error") or not isinstance(value, str):
         return message

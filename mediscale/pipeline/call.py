@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from mediscale.core.errors import BusyError, MediscaleError, StorageError, UsageError
+from mediscale.core.mistake_text import in_words
 from mediscale.core.near_names import suggestion
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
@@ -204,7 +205,7 @@ def _problem(problem: "ErrorDetails", names: Collection[str]) -> str:
     place = ".".join(map(str, problem["loc"])) or "the parameters"
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
         return f"there is no parameter {place}; {suggestion(place, names)}"
-    return f"{place}: {problem['msg'].lower()}"
+    return f"{place}: {in_words(problem['msg'])}"
 
 
 def _table_refs(value: Any) -> Iterator[TableRef]:

@@ -108,7 +108,7 @@ def test_a_lost_home_comes_back_and_who_was_erased_since_stays_erased(hospital, 
     newest = entries[-1]
     ended = f"ends at entry {newest.sequence} of {newest.at:%Y-%m-%d %H:%M} UTC, and entry {newest.sequence + 2} was"
     assert ended in said
-    assert "2 patients of synthetic who were erased after the backup were erased again." in said
+    assert "Erased again in synthetic, because of erasures after the backup: 2 patients." in said
     assert naming(settings, names) == {}
     assert [e.kind for e in history.entries(settings, DATASET)][-2:] == ["erasure", "erasure"]
     assert main.main(["lineage", "71000033", "--dataset", DATASET]) == 0

@@ -76,7 +76,7 @@ def test_an_entry_of_the_history_is_written_and_read_without_what_an_emergency_w
         (
             ["run", "--set", "risk_model.rounds=few"],
             2,
-            "Stage risk_model: rounds: input should be a valid integer",
+            "Stage risk_model: rounds: must be an integer",
         ),
         (
             ["run", "--set", "gold.deep=1", "--runner", "kubeflow"],

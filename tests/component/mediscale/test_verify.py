@@ -419,7 +419,7 @@ def test_rows_from_before_an_erasure_are_not_compared(
     at = datetime.now(UTC).replace(tzinfo=None)
     history.append(home, DATASET, Draft(erasure, "ana", at, "erased"))
     assert main.main(["verify", "--rows"]) == 0
-    assert "of 1 tables that they were made and judged from, 0 have the rows" in capsys.readouterr().out
+    assert "the rows of 0 of 1 table behind" in capsys.readouterr().out
 
 
 def test_rows_that_an_erasure_left_are_compared_with_what_it_signed(
@@ -436,7 +436,7 @@ def test_rows_that_an_erasure_left_are_compared_with_what_it_signed(
     left = recorded_rows.attest(home, DATASET, sound)
     history.append(home, DATASET, Draft(left, "ana", at, "erased-rows"))
     assert main.main(["verify", "--rows"]) == 0
-    assert "of 1 tables that they were made and judged from, 1 have the rows" in capsys.readouterr().out
+    assert "the rows of 1 of 1 table behind" in capsys.readouterr().out
     assert recorded_rows.sound_tables(home, DATASET) == sound  # for the next erasure
     change_rows(home)
     assert main.main(["verify", "--rows"]) == StorageError.exit_code

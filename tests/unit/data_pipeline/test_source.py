@@ -63,7 +63,7 @@ def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (("available: began}", "}"), "tables.stays.available: field required"),
+        (("available: began}", "}"), "tables.stays.available: is missing"),
         (("subjects: {table: people", "subjects: {table: persons"), "no such table here: persons"),
         (("description: a clinic", "description: a clinic\nconcepts: {mood: []}"), "concepts.py: mood"),
         (("description: a clinic", "description: a clinic\ntreatments: {leeches: {}}"), "group: leeches"),

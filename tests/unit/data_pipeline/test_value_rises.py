@@ -328,7 +328,7 @@ def test_a_round_asks_about_those_who_are_at_risk_by_what_is_known_then() -> Non
     [
         ({"within_hours": 48}, "give one of by and times"),
         ({"by": 0.3, "times": 1.5, "within_hours": 48}, "give one of by and times"),
-        ({"times": 1, "within_hours": 48}, "input should be greater than 1"),
+        ({"times": 1, "within_hours": 48}, "must be above 1"),
     ],
 )
 def test_a_rise_that_is_none_is_refused(rise: dict[str, float], sentence: str) -> None:

@@ -98,7 +98,7 @@ def test_changed_code_runs_again(
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({}, "depth: field required"),
+        ({}, "depth: is missing"),
         ({"depth": 1, "dept": 2}, "there is no parameter dept; did you mean depth"),
         ({"depth": "x"}, "depth: "),
     ],

@@ -64,7 +64,7 @@ def test_true_is_no_number(value: bool) -> None:
 @pytest.mark.parametrize("stage", ["risk_model", "note_model", "evaluate", "synthetic"])
 @pytest.mark.parametrize("seed", [-1, 2**31])
 def test_a_seed_that_no_generator_takes_is_refused_before_the_run(stage: str, seed: int) -> None:
-    with pytest.raises(UsageError, match=rf"Stage {stage}: seed: input should be"):
+    with pytest.raises(UsageError, match=rf"Stage {stage}: seed: must be"):
         call.check({stage: {"seed": seed}})
 
 

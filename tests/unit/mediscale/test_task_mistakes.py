@@ -57,7 +57,7 @@ BY = "    - {by: 0.3, within_hours: 48}\n    - {times: 1.5, within_hours: 168}\n
             "calibration_intercept: [-0.4, 0.4]}",
             "min_events is not below min_outcomes",
         ),
-        ("readmission", "[EMERGENCY, URGENT, OTHER]", "[Emergency]", "input should be .EMERGENCY.,"),
+        ("readmission", "[EMERGENCY, URGENT, OTHER]", "[Emergency]", "must be .EMERGENCY.,"),
         ("readmission", "[EMERGENCY, URGENT, OTHER]", "[EMERGENCY, ELECTIV]", "did you mean ELECTIVE"),
         ("readmission", "[EMERGENCY, URGENT, OTHER]", "[OBSERVATION]", "unplanned_admissions"),
         ("readmission", "[DIED, HOSPICE, TRANSFER]", "[Hospice]", "excluded_destinations"),

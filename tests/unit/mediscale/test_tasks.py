@@ -194,17 +194,17 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
         ),
         (
             changed(MORTALITY, prediction_time={"anchor": "admision", "hours_after": 24}),
-            r"prediction_time.anchor: input should be 'admission', .*; did you mean admission\?",
+            r"prediction_time.anchor: must be 'admission', .*; did you mean admission\?",
         ),
         (changed(MORTALITY, features=measured(concepts=["lactat"])), r"has no concept lactat; did you mean lactate\?"),
         (
             changed(MORTALITY, extends=["first_day_feature"]),
             r"extends.0: first_day_feature is none of the files in shared/; did you mean first_day_features\?",
         ),
-        (changed(MORTALITY, needs=["tea"]), "needs.0: input should be 'laboratory'"),
-        (changed(MORTALITY, title=3), "title: input should be a valid string"),
+        (changed(MORTALITY, needs=["tea"]), "needs.0: must be 'laboratory'"),
+        (changed(MORTALITY, title=3), "title: must be text"),
         (changed(MORTALITY, features=measured(concepts=["tea"])), "features.measured.0: .*has no concept tea"),
-        (changed(MORTALITY, features=measured(window="7h")), "features.measured.0.window: input should be '6h'"),
+        (changed(MORTALITY, features=measured(window="7h")), "features.measured.0.window: must be '6h'"),
         (changed(MORTALITY, features=measured(statistics=["max"])), "features: lactate needs the statistic last"),
         (
             changed(MORTALITY, features=measured(concepts=["lactate", "lactate"])),
@@ -223,7 +223,7 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
         ),
         (
             changed(MORTALITY, may_be_asked={"anchor": "admission", "hours": [-6, 48]}),
-            "may_be_asked.hours.0: input should be greater than or equal to 0",
+            "may_be_asked.hours.0: must be at least 0",
         ),
         (
             changed(READMISSION, may_be_asked={"anchor": "discharge", "hours": [0, 6]}),
@@ -260,11 +260,11 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
         ),
         (
             changed(MORTALITY, policy={**MORTALITY["policy"], "auroc_low": 70}),
-            r"policy\.auroc_low: input should be less than 1",
+            r"policy\.auroc_low: must be below 1",
         ),
         (
             changed(MORTALITY, policy={**MORTALITY["policy"], "suspicious_above": 2}),
-            r"policy\.suspicious_above: input should be less than 1",
+            r"policy\.suspicious_above: must be below 1",
         ),
         (
             changed(MORTALITY, policy={**MORTALITY["policy"], "auroc_low": 0.97}),
@@ -290,7 +290,7 @@ FLOW = {**MORTALITY["outcome"], "positive": {"name": "stays", "words": "died"}}
         ),
         (
             changed(MORTALITY, policy={k: v for k, v in MORTALITY["policy"].items() if k != "auroc_low"}),
-            "policy.auroc_low: field required",
+            "policy.auroc_low: is missing",
         ),
     ],
 )  # fmt: skip

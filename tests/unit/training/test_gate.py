@@ -508,7 +508,7 @@ def _groups_of(rate: float) -> dict[str, object]:
             "alerts per 100 patient-days at 10% 4.90 (4.60 to",
         ),
         (_burden(alerts_per_100_patient_days=NOTHING), "alerts per 100 patient-days at 10% is not estimable"),
-        (_burden(number_needed_to_evaluate=_at(9.9, 0.3)), "number needed to evaluate at 10% 9.900"),
+        (_burden(number_needed_to_evaluate=_at(9.9, 0.3)), "number needed to evaluate at 10% 9.9"),
         (
             _burden(number_needed_to_evaluate=Estimate(value=3.0, low=2.0, high=None)),
             "number needed to evaluate at 10% is not estimable",
