@@ -288,7 +288,7 @@ STAGE = Stage(
     Result,
     run,
     display_name="notes and table together",
-    summary=lambda r: str(r.reason),
+    summary=lambda r: f"{r.model}: {r.reason}",
     resources=SPARK,
     fit=fit,
 )

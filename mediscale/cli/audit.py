@@ -178,14 +178,14 @@ def _leakcheck(options: argparse.Namespace) -> int:
     )
     print(f"{certificate.training_set}, key {certificate.key}")
     for check in certificate.checks:
-        print(f"  {check.verdict}  {check.name}: {check.asks}")
+        print(f"  {check.verdict}  {check.title}: {check.asks}")
         print(f"          {check.shown}")
     for finding in certificate.findings:
         print(f"  look at {finding.name}: AUROC {finding.auroc:.3f} (at least {finding.low:.3f}) by itself")
-    unjudged = ", ".join(check.name for check in certificate.unjudged)
+    unjudged = ", ".join(check.title for check in certificate.unjudged)
     print(
-        f"FAILED: {', '.join(result.failed)}."
-        if result.failed
+        f"FAILED: {', '.join(check.title for check in certificate.failed)}."
+        if certificate.failed
         else f"None of {len(certificate.checks)} checks failed; not judged, on so few patients: {unjudged}."
         if unjudged
         else f"Passed: all {len(certificate.checks)} checks."

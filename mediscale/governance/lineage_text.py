@@ -78,7 +78,9 @@ def of_version(settings: Settings, name: str, version: int) -> Iterator[str]:
     Raises:
         NotFoundError: no record registered the version.
     """
-    yield from _calls(provenance.of_version(Lineage(settings), name, version))
+    calls = list(provenance.of_version(Lineage(settings), name, version))
+    yield f"{name}/{version} was made by {counted(len(calls), 'call')}; the newest is first"
+    yield from _calls(calls)
 
 
 def of_patient(settings: Settings, patient: Patient) -> Iterator[str]:

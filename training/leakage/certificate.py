@@ -23,6 +23,11 @@ class Check(Frozen):
     """False where there was too little to see anything: nothing speaks against the training set, and nothing for it."""
 
     @property
+    def title(self) -> str:
+        """Its name as words."""
+        return self.name.replace("_", " ")
+
+    @property
     def verdict(self) -> str:
         """The outcome of the check in a word."""
         return "FAILED" if not self.passed else "passed" if self.judged else "not judged"

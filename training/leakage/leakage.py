@@ -152,7 +152,7 @@ STAGE = Stage(
     summary=lambda r: (
         f"no leak found; {count(r.sampled)} stays computed again with and without facts of later"
         if r.passed
-        else f"suspected leak: {', '.join(r.failed)} failed"
+        else f"suspected leak: {', '.join(r.failed).replace('_', ' ')} failed"
     ),
     runtime_inputs=runtime_inputs,
 )

@@ -19,7 +19,7 @@ def leak_floor(evidence: Evidence) -> Floor:
         )
         return Floor(what, required, "of another training set", problem)
     failed, unjudged = (
-        "; ".join(f"{check.name} ({check.shown})" for check in checks)
+        "; ".join(f"{check.title} ({check.shown})" for check in checks)
         for checks in (certificate.failed, certificate.unjudged)
     )
     n_passed = sum(check.verdict == "passed" for check in certificate.checks)

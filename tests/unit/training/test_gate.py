@@ -188,9 +188,9 @@ def _leak(**changes: object) -> dict[str, object]:
     ("changes", "says"),
     [
         ({"leakage": None}, "its training set has no leak certificate; run the stage leakage"),
-        (_leak(checks=(FAILED,)), "suspected leak: later_facts (lactate_last differs)"),
+        (_leak(checks=(FAILED,)), "suspected leak: later facts (lactate_last differs)"),
         (_leak(checks=()), "suspected leak: nothing was checked"),
-        (_leak(checks=(UNJUDGED,)), "its leak certificate could not judge shuffled_labels (not estimable)"),
+        (_leak(checks=(UNJUDGED,)), "its leak certificate could not judge shuffled labels (not estimable)"),
         (
             _leak(training_set=TRAINING_SET.model_copy(update={"version": 1})),
             "its leak certificate is not of h/training_set_mortality@v0",

@@ -476,5 +476,5 @@ def test_the_command_says_what_failed_and_ends_with_the_exit_code_of_a_leak(
     assert main.main(command) == LeakError.exit_code
     told = capsys.readouterr().out
     assert "FAILED  later_corrections: corrections that became known after the prediction" in told
-    assert "passed  one_patient_one_split: " in told
+    assert "passed  one patient one split: " in told
     assert told.splitlines()[-1].startswith("FAILED: ")

@@ -33,10 +33,10 @@ def leakage(of: Subject) -> str:
     if certificate is None:
         return ""
     passed, unjudged = (
-        ", ".join(labels.plain(check.name) for check in certificate.checks if check.verdict == verdict)
+        ", ".join(check.title for check in certificate.checks if check.verdict == verdict)
         for verdict in ("passed", "not judged")
     )
-    failed = "; ".join(f"{labels.plain(check.name)} ({check.shown})" for check in certificate.failed)
+    failed = "; ".join(f"{check.title} ({check.shown})" for check in certificate.failed)
     alone = ", ".join(labels.plain(finding.name) for finding in certificate.findings)
     return (
         f"The training set was checked for leaks of the future, and {count(certificate.sampled)} stays were computed "
