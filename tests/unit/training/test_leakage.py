@@ -475,6 +475,6 @@ def test_the_command_says_what_failed_and_ends_with_the_exit_code_of_a_leak(
     command = ["leakcheck", "--dataset", leaky_hospital.DATASET, "--task", "mortality"]
     assert main.main(command) == LeakError.exit_code
     told = capsys.readouterr().out
-    assert "FAILED  later_corrections: corrections that became known after the prediction" in told
+    assert "FAILED  later corrections: corrections that became known after the prediction" in told
     assert "passed  one patient one split: " in told
     assert told.splitlines()[-1].startswith("FAILED: ")
