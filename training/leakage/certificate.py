@@ -24,7 +24,7 @@ class Check(Frozen):
 
     @property
     def title(self) -> str:
-        """Its name as words."""
+        """The name of the check as words."""
         return self.name.replace("_", " ")
 
     @property
