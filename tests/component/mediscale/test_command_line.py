@@ -42,7 +42,7 @@ def test_history_says_who_moved_which_alias_when_and_why(command: Command) -> No
     done = command("history", "--dataset", "synthetic")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        f"   {move}  2026-11-22 08:00  synthetic-mortality production: - → {move}  It is better.  by tests"
+        f"   {move}  2026-11-22 08:00  tests  synthetic-mortality production: - → {move}  It is better."
         for move in (1, 2)
     ]
 

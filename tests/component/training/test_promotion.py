@@ -317,7 +317,7 @@ def test_a_continued_version_goes_through_the_gate_like_any_other_and_rollback_r
     code, told = command("history --dataset synthetic")
     assert (code, told.count("\n")) == (0, 4)
     assert re.match(
-        r"   4  .* synthetic-mortality staging: 2 → 1  v2 is worse  by tests$", told.splitlines()[-1]
+        r"   4  .*  tests  synthetic-mortality staging: 2 → 1  v2 is worse$", told.splitlines()[-1]
     )
     code, told = command("canary synthetic-mortality/2 --percent 5")
     assert (code, "synthetic-mortality v2 may not answer patients: " in told) == (4, True)
