@@ -166,6 +166,21 @@ def test_an_approver_reviews_and_accepted_pairs_wait_for_the_next_training_part(
     assert command("accept", "w-7-7", "--reason", "x")[0] != 0
 
 
+def test_without_a_dataset_the_feedback_of_every_one_is_listed_and_reviewed(
+    post: Post,
+    settings: Settings,
+    command: Callable[..., tuple[int, str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = post("w-1-2", "unsafe").json()["feedback_id"]
+    (Path(settings.lake) / "another").mkdir()
+    assert main.main(["feedback"]) == 0
+    assert name in capsys.readouterr().out
+    assert main.main(["feedback", "reject", name, "--reason", "Nobody measured the pressure."]) == 0
+    assert main.main(["feedback"]) == 0
+    assert "0 of 1 listed" in capsys.readouterr().out
+
+
 def test_a_review_that_nobody_signed_or_that_was_changed_teaches_nothing(
     post: Post, settings: Settings, command: Callable[..., tuple[int, str]]
 ) -> None:
