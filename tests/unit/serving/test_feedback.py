@@ -166,11 +166,9 @@ def test_an_approver_reviews_and_accepted_pairs_wait_for_the_next_training_part(
     assert command("accept", "w-7-7", "--reason", "x")[0] != 0
 
 
+@pytest.mark.usefixtures("command")
 def test_without_a_dataset_the_feedback_of_every_one_is_listed_and_reviewed(
-    post: Post,
-    settings: Settings,
-    command: Callable[..., tuple[int, str]],
-    capsys: pytest.CaptureFixture[str],
+    post: Post, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = post("w-1-2", "unsafe").json()["feedback_id"]
     (Path(settings.lake) / "another").mkdir()
