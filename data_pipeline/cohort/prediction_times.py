@@ -67,29 +67,45 @@ class RevisedStays:
     task: Task
     assertions: Mapping[int, pa.Table]
     """By subject."""
+    superseded: Mapping[int, list[tuple[datetime, datetime]]]
+    """By subject, from when (included) until when (excluded) each assertion that was corrected or withdrawn held."""
 
     @classmethod
     def of(cls, events: pa.Table, task: Task) -> "RevisedStays":
         """``events`` has ``COLUMNS`` of all assertions."""
         about = about_stays(events).sort_by("subject_id")
+        until = latest_until(about)
+        about = about.append_column("until", pa.array(until).cast(pa.timestamp("us")))
+        periods = about.select(["subject_id", "available_time", "until"]).filter(pa.array(until != FOREVER))
+        superseded: dict[int, list[tuple[datetime, datetime]]] = {}
+        for subject, begin, end in zip(*(column.to_pylist() for column in periods.columns), strict=True):
+            superseded.setdefault(subject, []).append((begin, end))
         subjects, first, rows = np.unique(
             about["subject_id"].to_numpy(), return_index=True, return_counts=True
         )
-        revised = np.isin(subjects, about["subject_id"].to_numpy()[latest_until(about) != FOREVER])
+        revised = np.isin(subjects, list(superseded))
         columns = (column[revised].tolist() for column in (subjects, first, rows))
-        return cls(task, {subject: about.slice(begin, n) for subject, begin, n in zip(*columns, strict=True)})
+        assertions = {subject: about.slice(begin, n) for subject, begin, n in zip(*columns, strict=True)}
+        return cls(task, assertions, superseded)
 
     def times(self, patient: Patient, stay: Stay) -> Iterator[datetime]:
-        """The prediction times of the stay, as ``of_stay`` has them, that follow from what was known at each."""
-        assertions = self.assertions.get(patient.subject_id)
+        """The prediction times of the stay, as ``of_stay`` has them, that follow from what was known at each.
+
+        Only where something else was known than is now are the stays paired again: that costs milliseconds.
+        """
+        superseded = self.superseded.get(patient.subject_id, ())
         for at in of_stay(patient, stay, self.task):
-            if assertions is None or any(
-                (then.first.visit_id, then.admitted.time) == (stay.first.visit_id, stay.admitted.time)
-                and at in of_stay(who, then, self.task)
-                for who in patients(latest_as_of(assertions, at))
-                for then in who.units(self.task.unit)
-            ):
+            if not any(begin <= at < end for begin, end in superseded) or self._was_due(stay, patient, at):
                 yield at
+
+    def _was_due(self, stay: Stay, patient: Patient, at: datetime) -> bool:
+        """Whether a prediction of the stay was due by the record of that time."""
+        return any(
+            (then.first.visit_id, then.admitted.time) == (stay.first.visit_id, stay.admitted.time)
+            and at in of_stay(who, then, self.task)
+            for who in patients(latest_as_of(self.assertions[patient.subject_id], at))
+            for then in who.units(self.task.unit)
+        )
 
 
 def _at_discharge(stay: Stay, excluded_destinations: Sequence[str]) -> Iterator[datetime]:

@@ -38,7 +38,7 @@ class CheckedText:
     @cached_property
     def language(self) -> str:
         """The language that the text is in."""
-        return language(self.text.original)
+        return language(self.text.plain)  # look-alike letters of another script are English yet
 
     @cached_property
     def context(self) -> Context:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from data_pipeline.cohort import cohort_flow, prediction_times
+from data_pipeline.cohort import bitemporal, cohort_flow, prediction_times
 from data_pipeline.cohort.bitemporal import latest_as_of
 from data_pipeline.cohort.stays import patients
 from mediscale.core import task_names, tasks
@@ -109,6 +109,28 @@ def test_a_discharge_that_was_corrected_counts_as_it_was_known(
     assert asked == ([(7, march(2, 10))] if due else [])
     passed = cohort_flow.cohort(revised, "mortality", None, 0)["steps"].to_pylist()
     assert (max(passed) == len(MORTALITY.steps)) is due
+
+
+def test_stays_are_paired_again_only_where_something_else_was_known(
+    events: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each prediction of a patient with a correction it took as long as all the others together."""
+    paired_at: list[dt.datetime] = []
+
+    def latest_as_of(table: pa.Table, at: dt.datetime | None) -> pa.Table:
+        paired_at.extend([at] if at else [])
+        return bitemporal.latest_as_of(table, at)
+
+    monkeypatch.setattr(prediction_times, "latest_as_of", latest_as_of)
+    revised = events(REVISED.format(corrected="2022-03-02 13:00"))
+    stays = prediction_times.RevisedStays.of(revised, tasks.load("kidney_injury"))
+    [patient] = patients(bitemporal.latest_as_of(revised, None))
+    times = list(stays.times(patient, patient.stays[0]))
+    assert len(times) > 5
+    assert paired_at
+    wrong_then = [march(2, 9) <= at < march(2, 13) for at in paired_at]
+    assert all(wrong_then)
+    assert not set(times) & set(paired_at)
 
 
 def test_nobody_is_asked_about_twice_and_nobody_is_forgotten(events: Draw) -> None:
