@@ -41,6 +41,9 @@ def sentences(text: str) -> list[Span]:
     >>> text = "Infuse over 30 min. Then give 2 g. Ask Dr. J. Smith about vitamin K. Repeat it."
     >>> [text[start:end] for start, end in sentences(text)]
     ['Infuse over 30 min.', 'Then give 2 g.', 'Ask Dr. J. Smith about vitamin K.', 'Repeat it.']
+    >>> text = "It was compared in stage 2 vs. Stage 3."
+    >>> [text[start:end] for start, end in sentences(text)]
+    ['It was compared in stage 2 vs. Stage 3.']
     """
     return list(_sentences(text))
 
@@ -62,8 +65,10 @@ def _ends(text: str, start: int, match: re.Match[str]) -> bool:
     words = text[max(start, match.start() - _LONGEST) : match.start()].split()
     last = words[-1].lower().strip("([\"'“‘") if words else ""
     before = words[-2].lower() if len(words) > 1 else ""
-    is_unit = before[-1:].isdigit() or before in _LETTERED  # "2 g.", "60 min.", "vitamin K."
-    is_short = last in _ABBREVIATIONS or (len(last) == 1 and last.isalpha())
+    is_letter = len(last) == 1 and last.isalpha()
+    is_unit = before[-1:].isdigit() and (is_letter or last == "min")  # "2 g.", "60 min.", but "grade 2 vs."
+    is_unit = is_unit or (is_letter and before in _LETTERED)  # "vitamin K."
+    is_short = last in _ABBREVIATIONS or is_letter
     return not following.islower() and (is_unit or not is_short)
 
 
