@@ -227,6 +227,11 @@ class Source(Frozen):
                 if len({unit.strip().lower() for unit in measure.units}) < len(measure.units):
                     raise ValueError(f"{concept} has two conversions of one unit, whatever the case")
                 for item in measure.items:
+                    if item.strip().upper() in self.null_words:
+                        raise ValueError(
+                            f"the item {item} of {concept} is a word for nothing, so that no row would have it; list "
+                            "null_words without it"
+                        )
                     if other := concept_of.get(item.strip().lower()):
                         raise ValueError(f"the item {item} of {concept} is listed before, under {other}")
                     concept_of[item.strip().lower()] = concept

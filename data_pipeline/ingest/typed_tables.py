@@ -5,7 +5,7 @@ Beside each declared column stand what its type adds (``source``'s grammar) and,
 ``rounded`` (an identifier that lost digits).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
 import pyarrow as pa
@@ -160,7 +160,9 @@ def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> d
     text = parsing.strings(column, null_words)
     if kind not in ("double", "result"):
         return {name: text}
-    numeric = parsing.with_points(text) if _has_commas(source, table) else text
+    if sentinels := table.sentinels.get(name):
+        text = _measured(text, sentinels, _has_commas(source, table))
+    numeric = _with_points(text, _has_commas(source, table))
     if kind == "double":
         return {name: parsing.numbers(numeric), f"raw_{name}": text}
     bounds = parsing.bounds(numeric)
@@ -171,6 +173,17 @@ def _texts(source: Source, table: SourceTable, name: str, column: pa.Array) -> d
         f"{name}_unit": bounds.unit,
         f"{name}_void": pc.fill_null(parsing.voiding(text, source.not_measured), False),
     }
+
+
+def _measured(text: pa.Array, sentinels: Sequence[str], commas: bool) -> pa.Array:
+    """Numbers as texts; null where one is a sentinel, however it is written: -999, -999.0 and -9.99E2 are one."""
+    stated = parsing.numbers(_with_points(pa.array(sentinels, pa.string()), commas)).drop_null()
+    nothing = pc.is_in(parsing.numbers(_with_points(text, commas)), value_set=stated)
+    return pc.if_else(nothing, pa.scalar(None, pa.string()), text)
+
+
+def _with_points(text: pa.Array, commas: bool) -> pa.Array:
+    return parsing.with_points(text) if commas else text
 
 
 def _has_commas(source: Source, table: SourceTable) -> bool:

@@ -108,22 +108,29 @@ def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
         (
             (
                 "description: a clinic",
-                "description: a clinic\nconcepts: {sodium: [{items: [NA], units: {mmol/l: value}}],"
-                " potassium: [{items: [' na'], units: {mmol/l: value}}]}",
+                "description: a clinic\nconcepts: {sodium: [{items: [S1], units: {mmol/l: value}}],"
+                " potassium: [{items: [' s1'], units: {mmol/l: value}}]}",
             ),
-            "the item  na of potassium is listed before, under sodium",
+            "the item  s1 of potassium is listed before, under sodium",
         ),
         (
             (
                 "description: a clinic",
-                "description: a clinic\nconcepts: {sodium: [{items: [NA], units: {mmol/l: value, mmol/L: value}}]}",
+                "description: a clinic\nconcepts: {sodium: [{items: [Na], units: {mmol/l: value}}]}",
+            ),
+            "the item Na of sodium is a word for nothing, so that no row would have it",
+        ),
+        (
+            (
+                "description: a clinic",
+                "description: a clinic\nconcepts: {sodium: [{items: [S1], units: {mmol/l: value, mmol/L: value}}]}",
             ),
             "sodium has two conversions of one unit, whatever the case",
         ),
         (
             (
                 "description: a clinic",
-                "description: a clinic\nconcepts: {sodium: [{items: [NA], units: {mmol/l: value * RAND()}}]}",
+                "description: a clinic\nconcepts: {sodium: [{items: [S1], units: {mmol/l: value * RAND()}}]}",
             ),
             "an expression uses RAND, which says something else each time",
         ),

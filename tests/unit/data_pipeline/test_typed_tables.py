@@ -44,6 +44,26 @@ def test_where_a_comma_stands_before_fractions_a_point_makes_no_number() -> None
     assert rows(IV, "labevents", valuenum="1,25")["valuenum"] is None
 
 
+@pytest.mark.parametrize("text", ["-999", "-999.0", "-9.99E2", " -999.00 ", "n.d."])
+def test_a_sentinel_is_nothing_however_its_number_is_written(text: str) -> None:
+    table = IV.tables["labevents"]
+    sentinels = dict.fromkeys(("value", "valuenum"), ("-999", "n.d."))
+    sentinel = IV.model_copy(
+        update={"tables": {"labevents": table.model_copy(update={"sentinels": sentinels})}}
+    )
+    row = rows(sentinel, "labevents", value=text, valuenum=text)
+    assert [row[name] for name in ("value", "value_number", "valuenum", "raw_valuenum")] == [None] * 4
+    row = rows(sentinel, "labevents", value="-99.9", valuenum="unclear")
+    assert (row["value_number"], row["valuenum"], row["raw_valuenum"]) == (-99.9, None, "unclear")
+
+
+def test_a_sentinel_is_written_with_the_comma_of_its_file() -> None:
+    table = IV.tables["labevents"].model_copy(update={"sentinels": {"valuenum": ("-9,9",)}})
+    german = IV.model_copy(update={"tables": {"labevents": table}, "csv": Csv(delimiter=";", decimal=",")})
+    assert rows(german, "labevents", valuenum="-9,90")["raw_valuenum"] is None
+    assert rows(german, "labevents", valuenum="-9,91")["valuenum"] == -9.91
+
+
 @pytest.mark.parametrize("distinct", [3, 5_000, 20_000])
 def test_a_text_is_typed_alike_whether_it_recurs_at_once_later_or_never(distinct: int) -> None:
     declared, n = IV.tables["labevents"], 20_000
