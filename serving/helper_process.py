@@ -112,11 +112,7 @@ def _started(number: int) -> "subprocess.Popen[bytes]":
 def serve(number: int) -> None:
     """What the process does, given its end of the connection: it works off calls until the other end closes."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who stops all processes of a service stops the worker
-    os.nice(NICENESS)
-    if sys.platform == "linux":
-        # Woken, it takes no core from a thread of the worker, which may hold Python's lock: for whole ticks of the
-        # kernel (4 ms) the event loop had waited for that one. Its share of the cores stays that of its niceness.
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    _give_way()
     connection = Connection(number)
     calls: SimpleQueue[tuple[Callable[..., object], tuple[object, ...]]] = SimpleQueue()
     threading.Thread(target=_work, args=(connection, calls), daemon=True).start()
@@ -124,6 +120,16 @@ def serve(number: int) -> None:
         while True:
             calls.put(connection.recv())
     os._exit(0)
+
+
+def _give_way() -> None:
+    """Leaves the cores to the processes that answer, as far as the system lets it."""
+    os.nice(NICENESS)
+    if sys.platform == "linux":
+        # Woken, it takes no core from a thread of the worker, which may hold Python's lock: for whole ticks of the
+        # kernel (4 ms) the event loop had waited for that one. Its share of the cores stays that of its niceness.
+        with suppress(OSError):  # a sandbox may refuse it, and notes are read all the same
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _work(connection: Connection, calls: "SimpleQueue[Any]") -> None:

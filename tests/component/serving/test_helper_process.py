@@ -94,6 +94,21 @@ def test_a_call_returns_what_the_function_does_there_and_gives_way_to_the_worker
         assert process.call(os.sched_getscheduler, 0) == os.SCHED_BATCH
 
 
+def test_a_sandbox_that_refuses_a_class_of_scheduling_keeps_no_note_from_being_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused: list[int] = []
+
+    def refuse(_process: int, policy: int, _parameters: object) -> None:
+        refused.append(policy)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    monkeypatch.setattr(os, "sched_setscheduler", refuse, raising=False)
+    helper_process._give_way()
+    assert refused == ([os.SCHED_BATCH] if sys.platform == "linux" else [])
+
+
 def test_a_refusal_comes_back_as_it_is_and_of_a_failure_only_kind_and_place(
     process: HelperProcess, capfd: pytest.CaptureFixture[str]
 ) -> None:
