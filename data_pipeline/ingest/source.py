@@ -73,6 +73,10 @@ _CHANGING = re.compile(
 """Functions of Spark whose value is not that of the row: the same extract would give other events."""
 ORIGIN = "timestamp_ntz'2000-01-01 00:00:00'"
 """What ``{origin}`` stands for in a source without a calendar."""
+_TIME_OF_TEXT = re.compile(
+    r"\b(to_timestamp\w*|make_timestamp\w*|timestamp)\s*\(|(?<!null )\bas\s+timestamp", re.IGNORECASE
+)
+"""What makes a time without regard to the source's zone. A literal, ``timestamp'1900-01-01'``, is one in UTC."""
 
 
 class Assumption(Frozen):
@@ -255,6 +259,11 @@ class Source(Frozen):
         if changing := _CHANGING.search(f"{expressions} {conversions}"):
             raise ValueError(
                 f"an expression uses {changing[0].strip(' (')}, which says something else each time; use columns alone"
+            )
+        if self.wall_clock != "UTC" and (read := _TIME_OF_TEXT.search(expressions)):
+            raise ValueError(
+                f"an expression makes a time of texts ({read[0].strip(' (').lower()}), which would be one in UTC and not "
+                f"in {self.zone}; let the extract write date and time in one column, whose type is timestamp"
             )
         if unknown := set(re.findall(r"\{([a-z_]+)\}", expressions)) - self.intervals.keys():
             raise ValueError(

@@ -65,6 +65,17 @@ def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
     [
         (("available: began}", "}"), "tables.stays.available: is missing"),
         (("subjects: {table: people", "subjects: {table: persons"), "no such table here: persons"),
+        *(
+            (
+                ("available: began}", f'available: "{made}"}}\nzone: Europe/Zurich'),
+                "which would be one in UTC and not in Europe/Zurich; let the extract write date and time in one",
+            )
+            for made in (
+                "to_timestamp(concat(day, ' ', clock))",
+                "cast(concat(day, ' ', clock) as TIMESTAMP)",
+                "make_timestamp_ntz(2024, 1, 1, 0, 0, 0)",
+            )
+        ),
         (("description: a clinic", "description: a clinic\nconcepts: {mood: []}"), "concepts.py: mood"),
         (("description: a clinic", "description: a clinic\ntreatments: {leeches: {}}"), "group: leeches"),
         (("available: began}", "available: began, lookups: [ward]}"), "lookups that are not declared: ward"),
@@ -201,6 +212,12 @@ def test_a_source_that_names_no_zone_is_taken_as_utc_by_a_named_assumption() -> 
     stated = source.parse("clinic", MINIMAL.replace("description", "zone: Europe/Zurich\ndescription", 1))
     assert stated.wall_clock == "Europe/Zurich"
     assert not any("zone" in sentence for sentence in stated.assumption_sentences)
+
+
+def test_in_a_zone_a_time_of_nothing_or_of_a_literal_is_no_time_of_texts() -> None:
+    for stated in ("cast(null as timestamp)", "timestamp_ntz'1900-01-01'", "began + interval 1 hour"):
+        text = MINIMAL.replace("available: began}", f'available: "{stated}"}}\nzone: Europe/Zurich')
+        assert source.parse("clinic", text).wall_clock == "Europe/Zurich"
 
 
 def test_the_source_of_the_guide_follows_the_grammar() -> None:
