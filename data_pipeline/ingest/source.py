@@ -262,8 +262,8 @@ class Source(Frozen):
             )
         if self.wall_clock != "UTC" and (read := _TIME_OF_TEXT.search(expressions)):
             raise ValueError(
-                f"an expression makes a time of texts ({read[0].strip(' (').lower()}), which would be one in UTC and not "
-                f"in {self.zone}; let the extract write date and time in one column, whose type is timestamp"
+                f"an expression makes a time of texts ({read[0].strip(' (').lower()}), which would be one in UTC and "
+                f"not in {self.zone}; let the extract write date and time in one column, whose type is timestamp"
             )
         if unknown := set(re.findall(r"\{([a-z_]+)\}", expressions)) - self.intervals.keys():
             raise ValueError(
