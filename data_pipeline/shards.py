@@ -64,7 +64,9 @@ def except_all(rows: pa.Table, others: pa.Table) -> pa.Table:
     with duckdb_tables.session() as connection:
         connection.register("own", rows)
         connection.register("others", others.select(rows.column_names))
-        result = connection.sql("select * from own except all select * from others").to_arrow_table()
+        result = duckdb_tables.rows(
+            connection, "select * from own except all select * from others"
+        ).read_all()
     return result.cast(rows.schema)
 
 

@@ -7,7 +7,6 @@ numbers become texts in Java's spelling, and patterns that look ahead are search
 import gc
 import re
 import shutil
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -318,18 +317,6 @@ def error_sentence(text: str) -> str:
     """
     plain = re.sub(r"^[A-Za-z ]+ Error: ", "", text.strip().splitlines()[0])
     return re.split(r"\. |!|: |\.$", plain)[0].replace('"', "`")
-
-
-def rows(database: "duckdb.DuckDBPyConnection", sql: str) -> pa.RecordBatchReader:
-    """The rows of a query.
-
-    The engine's relations are planned twice, before and when they are run: of a night, that takes longer than its rows.
-    What is run at once has its rows copied, of which the engine warns, and which costs next to nothing.
-    """
-    database.execute(sql)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return database.to_arrow_reader(BATCH_ROWS)
 
 
 def batches(database: "duckdb.DuckDBPyConnection", sql: str) -> Iterator[pa.RecordBatch]:

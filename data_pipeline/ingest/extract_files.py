@@ -119,7 +119,7 @@ def _files(stem: str, present: Mapping[str, Path], root: Path) -> tuple[Path, ..
             raise _two_files_error(root, "the same table's name", of_that_name)
         if of_that_name:
             return of_that_name
-        return tuple(path for name, path in sorted(present.items()) if Path(name).parent.as_posix() == stem)
+        return tuple(path for name, path in sorted(present.items()) if name.rpartition("/")[0] == stem)
     return tuple(path for name, path in sorted(present.items()) if fnmatch.fnmatchcase(_stem(name), stem))
 
 

@@ -20,7 +20,7 @@ from mediscale.core.errors import UsageError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS, FACTS
-from mediscale.storage import lake
+from mediscale.storage import duckdb_tables, lake
 
 if TYPE_CHECKING:
     import duckdb
@@ -71,7 +71,7 @@ def _register(
         schema = typed[0].schema
     database.register(f"t_{name}", pa.Table.from_batches([rows.cast(schema) for rows in typed], schema))
     if (owned := _owned(source, name)) is not None:
-        database.register(f"t_{name}", database.sql(owned).to_arrow_table())
+        database.register(f"t_{name}", duckdb_tables.rows(database, owned).read_all())
 
 
 def _owned(source: Source, name: str) -> str | None:
@@ -148,7 +148,7 @@ def _stated(
     for queries in _fact_queries(database, source, tables, dataset, named):
         with _placed_errors(database, source, queries):
             every = " union all ".join(engine.transpile(sql) for _, sql in queries)
-            for batch in engine.rows(database, f"select {columns} from ({every})"):
+            for batch in duckdb_tables.rows(database, f"select {columns} from ({every})"):
                 yield batch.cast(schema)
 
 
@@ -246,7 +246,7 @@ def _broken(database: "duckdb.DuckDBPyConnection", described: pa.Table) -> pa.Ar
     """The names of the rules that each fact breaks, as a dictionary: the engine compares only those that may."""
     database.register("facts", described.filter(patient_listing.are_to_compare(described)))
     query = engine.transpile(extract_facts.judged_query())
-    judged = engine.rows(
+    judged = duckdb_tables.rows(
         database, f"select number, broken from ({query}) where broken is not null"
     ).read_all()
     database.unregister("facts")

@@ -283,11 +283,12 @@ def _equal_rows(was: "pa.Table", here: "pa.Table") -> "tuple[pa.Array, pa.Array]
         for name, rows in (("was", was), ("here", here)):
             numbers = pa.array(np.arange(len(rows)))
             database.register(name, rows.rename_columns(columns).append_column("row_number", numbers))
-        pairs = database.sql(
+        pairs = duckdb_tables.rows(
+            database,
             f"with old as (select *, {twin} from ({hashed} from was)), "
             f"new as (select *, {twin} from ({hashed} from here)) "
-            "select old.row_number as old, new.row_number as new from old join new using (content, twin)"
-        ).to_arrow_table()
+            "select old.row_number as old, new.row_number as new from old join new using (content, twin)",
+        ).read_all()
     mine, others = was.take(pairs["old"]), here.take(pairs["new"])
     same = pa.repeat(True, len(pairs))
     for name in here.column_names:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest import engine, extract_facts, facts, placing, silver
+from data_pipeline.ingest import engine, extract_facts, facts, listed_subjects, placing
 from data_pipeline.ingest.source import Source
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS, FACTS, QUARANTINE, SUBJECTS
@@ -81,7 +81,7 @@ def derive(
             ),
             quarantine=quarantined(rows),
             subjects=placing.table_of(
-                silver.listed_subjects(database, source, dataset), SUBJECTS.arrow_schema()
+                listed_subjects.rows(database, source, dataset), SUBJECTS.arrow_schema()
             ),
             subject_ids=engine.pseudonyms(subjects, dataset),
         )

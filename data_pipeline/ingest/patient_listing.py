@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.ingest.timestamps import BEFORE_BIRTH, LIFE
+from mediscale.storage import duckdb_tables
 
 if TYPE_CHECKING:
     import duckdb
@@ -68,8 +69,11 @@ class PatientListing:
 
 def listing(database: "duckdb.DuckDBPyConnection") -> PatientListing:
     """What the tables ``patients`` and ``booked`` of ``extract_facts.joined_tables`` list."""
-    patients = database.sql("select patient from patients where patient is not null").to_arrow_table()
-    visits = database.sql("select booked_visit, booked_by, unusable, counted from booked").to_arrow_table()
+    patients = duckdb_tables.rows(
+        database, "select patient from patients where patient is not null"
+    ).read_all()
+    booked = "select booked_visit, booked_by, unusable, counted from booked"
+    visits = duckdb_tables.rows(database, booked).read_all()
     return PatientListing(patients["patient"].combine_chunks(), visits.combine_chunks())
 
 

@@ -151,11 +151,12 @@ class PatientSearch:
             wanted = ""
             if values is not None:
                 # Looked up once for each spelling, and only these patients' rows are decoded.
-                keys = database.sql(f"select distinct {quoted(column)} as key from landed").to_arrow_table()
+                every = f"select distinct {quoted(column)} as key from landed"
+                keys = duckdb_tables.rows(database, every).read_all()
                 are_among = pc.is_in(self._identifiers(keys["key"]), value_set=values)
                 database.register("wanted", keys.filter(pc.fill_null(are_among, False)))
                 wanted = f" where {quoted(column)} in (select key from wanted)"
-            rows = database.sql(f"select {names} from landed{wanted}").to_arrow_table()
+            rows = duckdb_tables.rows(database, f"select {names} from landed{wanted}").read_all()
         return in_declared_columns(rows, declared)
 
     def _and_unowned(

@@ -25,6 +25,7 @@ from data_pipeline.ingest import (
     engine,
     facts,
     landing,
+    listed_subjects,
     placing,
     stream_record,
     supersede,
@@ -35,7 +36,6 @@ from data_pipeline.ingest.absorbed_versions import AbsorbedVersions
 from data_pipeline.ingest.source import Source, SourceName
 from data_pipeline.ingest.supersede import Superseding
 from mediscale.core.annotations import PatientCount, RuntimeInput
-from mediscale.core.errors import InputError
 from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
@@ -125,8 +125,8 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     with engine.connection(settings) as database:
         _load(database, settings, source, params)
         superseding = _superseding(database, settings, source, params, before)
-        subjects = _list_new(database, settings, source, params, before.subjects, key)
-    return _append(params, settings, key, before.events, superseding, subjects)
+        listed = listed_subjects.append_new(database, settings, source, before.subjects, key)
+    return _append(params, settings, key, before.events, superseding, listed)
 
 
 def _append(
@@ -135,14 +135,14 @@ def _append(
     key: str,
     made_from: TableRef,
     superseding: Superseding,
-    subjects: TableRef,
+    listed: TableRef,
 ) -> Result:
     files = _write_shards(settings, params.dataset, shards.in_order(superseding.rows).to_batches())
     events = made_from
     if files:
         n_shards = lake.fact(settings, made_from, shards.SHARD_COUNT)
         events = _commit(params, settings, key, files, n_shards, made_from, superseding)
-    return _result(settings, params, events, subjects)
+    return _result(settings, params, events, listed)
 
 
 def _take_changed_rules(
@@ -165,14 +165,14 @@ def _take_changed_rules(
                 if anew := state.changes_what_is_there:
                     break
                 added.append(state.added)
-        subjects = _list_new(database, settings, source, params, before.subjects, key)
+        listed = listed_subjects.append_new(database, settings, source, before.subjects, key)
         if not anew:
-            return _append(params, settings, key, before.events, supersede.together(added), subjects)
+            return _append(params, settings, key, before.events, supersede.together(added), listed)
         log.info("the rules changed events that were there: silver is made anew")
         rows = chain.from_iterable(shards.in_order(state.rows).to_batches() for state in states())
         files = _write_shards(settings, params.dataset, rows)
     events = _commit(params, settings, key, files, lake.fact(settings, before.events, shards.SHARD_COUNT))
-    return _result(settings, params, events, subjects).model_copy(update={"rebuilt": True})
+    return _result(settings, params, events, listed).model_copy(update={"rebuilt": True})
 
 
 def _moments(settings: Settings, dataset: str) -> pa.Array:
@@ -185,10 +185,7 @@ def _moments(settings: Settings, dataset: str) -> pa.Array:
 def _begin(params: Params, settings: Settings, source: Source, key: str) -> Result:
     with engine.connection(settings) as database:
         _load(database, settings, source, params)
-        subjects = table_files.write(
-            settings, params.dataset, SUBJECTS.name, key, listed_subjects(database, source, params.dataset)
-        )
-        _check_unique(params.dataset, lake.read(settings, subjects, ["subject_id"]))
+        listed = listed_subjects.write(database, settings, source, params.dataset, key)
         log.info("the subjects are written; events are sorted into %d shards of subjects", params.shards)
         events = lake.find_commit(settings, params.dataset, EVENTS.name, key)
         if events is None:
@@ -196,7 +193,7 @@ def _begin(params: Params, settings: Settings, source: Source, key: str) -> Resu
             rows = placing.place(database, source, params.dataset, usable, params.shards)
             files = _write_shards(settings, params.dataset, rows)
             events = _commit(params, settings, key, files, params.shards)
-    return _result(settings, params, events, subjects)
+    return _result(settings, params, events, listed)
 
 
 def _commit(
@@ -240,12 +237,12 @@ def _rows_of_patients(
         yield rows.filter(pc.is_in(own, value_set=ids))
 
 
-def _result(settings: Settings, params: Params, events: TableRef, subjects: TableRef) -> Result:
+def _result(settings: Settings, params: Params, events: TableRef, listed: TableRef) -> Result:
     source, absorbed = sources.load(params.source), params.absorbed
     counts = lake.sums_of_facts(settings, absorbed.events, events, APPENDED) if absorbed is not None else {}
     return Result(
         events=events,
-        subjects=subjects,
+        subjects=listed,
         shards=lake.fact(settings, events, shards.SHARD_COUNT),
         event_count=lake.dataset(settings, events).count_rows(),
         **counts,
@@ -290,28 +287,8 @@ def _side_by_side(
         duckdb_tables.view(database, settings, made_from, "events")
         database.register("changed", pa.table({"subject_id": ids}))
         own = f"select {', '.join(schema.names)} from events where subject_id in (select subject_id from changed)"
-        there = database.sql(own).to_arrow_table()
+        there = duckdb_tables.rows(database, own).read_all()
     yield placing.table_of(rows, schema), there.cast(schema)
-
-
-def _list_new(
-    database: "duckdb.DuckDBPyConnection",
-    settings: Settings,
-    source: Source,
-    params: Params,
-    listed: TableRef,
-    key: str,
-) -> TableRef:
-    """Appends the patients who were not listed before."""
-    schema = SUBJECTS.arrow_schema()
-    there = lake.read(settings, listed, schema.names)
-    new = shards.except_all(
-        placing.table_of(listed_subjects(database, source, params.dataset), schema), there
-    )
-    if not len(new):
-        return listed
-    _check_unique(params.dataset, pa.concat_tables([there, new]))
-    return table_files.write(settings, params.dataset, SUBJECTS.name, key, new.to_batches(), onto=listed)
 
 
 def absorbed(settings: Settings, dataset: str) -> AbsorbedVersions | None:
@@ -351,24 +328,6 @@ def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Co
         tables = {"made_from": EVENTS.name, "listed": SUBJECTS.name}
         yield Context(
             {name: lake.latest(settings, params["dataset"], table) for name, table in tables.items()}
-        )
-
-
-def listed_subjects(
-    database: "duckdb.DuckDBPyConnection", source: Source, dataset: str
-) -> Iterator[pa.RecordBatch]:
-    from data_pipeline.ingest.extract_facts import pseudonym_sql, subjects_query
-
-    columns = f"source_subject, {pseudonym_sql('source_subject', dataset)} as subject_id"
-    return engine.batches(database, engine.transpile(f"select {columns} from ({subjects_query(source)})"))
-
-
-def _check_unique(dataset: str, listed: pa.Table) -> None:
-    collisions = pc.sum(pc.greater(pc.value_counts(listed["subject_id"]).field("counts"), 1)).as_py()
-    if collisions:
-        raise InputError(
-            f"In {dataset} {collisions} subject numbers stand for two patients each; give the dataset another "
-            "name, which gives its patients other numbers."
         )
 
 

@@ -89,23 +89,28 @@ def compare(
             "and asserted.available_time > ?::timestamp",
             [since],
         )
-        corrected = database.sql(
+        corrected = duckdb_tables.rows(
+            database,
             f"{_dated('newest', available_time=from_now_on.format('newest'))} "
             "from newest left join latest using (event_id) "
             "where not exists (select 1 from own where own.event_id = newest.event_id "
             "and own.available_time = newest.available_time) "
             f"and (latest.event_id is null or latest.retracted or not ({_SAME}))",
-            params=[seen_at],
-        ).to_arrow_table()
-        retracted = database.sql(
+            [seen_at],
+        ).read_all()
+        retracted = duckdb_tables.rows(
+            database,
             f"{_dated('latest', available_time=from_now_on.format('latest'), retracted='true')} from latest "
             "where not retracted and not exists (select 1 from newest where newest.event_id = latest.event_id) "
             "and (? or exists (select 1 from unusable where unusable.event_id = latest.event_id))",
-            params=[seen_at, complete],
-        ).to_arrow_table()
+            [seen_at, complete],
+        ).read_all()
         schema = EVENTS.arrow_schema()
         return Superseding(
-            *(rows.cast(schema) for rows in (database.table("own").to_arrow_table(), corrected, retracted))
+            *(
+                rows.cast(schema)
+                for rows in (duckdb_tables.rows(database, "from own").read_all(), corrected, retracted)
+            )
         )
 
 
@@ -129,16 +134,17 @@ def subjects_told_alike(tables: Sequence[pa.Table]) -> pa.Array:
             database.register(f"told_{number}", rows)
         every = " union all ".join(told.format(f"told_{number}") for number in range(len(tables)))
         alike = "min(n) = max(n) and min(content) = max(content)"
-        rows = database.sql(
-            f"select subject_id from ({every}) group by subject_id having count(*) = {len(tables)} and {alike}"
-        ).to_arrow_table()
+        rows = duckdb_tables.rows(
+            database,
+            f"select subject_id from ({every}) group by subject_id having count(*) = {len(tables)} and {alike}",
+        ).read_all()
     return rows["subject_id"].combine_chunks()
 
 
 def unusable(database: "duckdb.DuckDBPyConnection") -> pa.Array:
     """The ``event_id`` of the facts that break a rule, of the table ``facts`` of a database."""
     broken = "select event_id from facts where broken is not null and event_id is not null"
-    return database.sql(broken).to_arrow_table()["event_id"].combine_chunks()
+    return duckdb_tables.rows(database, broken).read_all()["event_id"].combine_chunks()
 
 
 def restate(asserted: pa.Table, there: pa.Table, usable_before: pa.Array, moments: pa.Array) -> pa.Table:
@@ -193,5 +199,5 @@ def restate(asserted: pa.Table, there: pa.Table, usable_before: pa.Array, moment
             "not exists (select 1 from keeps where keeps.event_id = newest.event_id) and newest.available_time <= "
             "corrected.last"
         )
-        restated = database.sql(f"{kept} union all {others} union all {from_then}").to_arrow_table()
+        restated = duckdb_tables.rows(database, f"{kept} union all {others} union all {from_then}").read_all()
     return restated.cast(EVENTS.arrow_schema())

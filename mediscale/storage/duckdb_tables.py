@@ -4,10 +4,11 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mediscale.core.errors import StorageError
 from mediscale.core.refs import TableRef
@@ -17,6 +18,7 @@ from mediscale.storage.calls import Output
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
     from deltalake import DeltaTable
 
 
@@ -70,11 +72,28 @@ def _damaged_table(ref: TableRef) -> Iterator[None]:
 _PARQUET_FILE = re.compile(r"""["']([^"']+\.parquet)["']""")
 
 
+_BATCH_ROWS = 1 << 16
+
+
 @cache
 def _database() -> "duckdb.DuckDBPyConnection":
     import duckdb
 
     return duckdb.connect()
+
+
+def rows(
+    database: "duckdb.DuckDBPyConnection", sql: str, parameters: Sequence[Any] = ()
+) -> "pa.RecordBatchReader":
+    """The rows of a query.
+
+    The engine's relations are planned twice, before and when they are run: of a night, that takes longer than its rows.
+    What is run at once has its rows copied, of which the engine warns, and which costs next to nothing.
+    """
+    database.execute(sql, *([parameters] if parameters else []))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return database.to_arrow_reader(_BATCH_ROWS)
 
 
 @contextmanager
