@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.indexed_documents import ABSTENTION, ANYBODY, FOR_CLINICIANS
+from fixtures.indexed_documents import ANYBODY, FOR_CLINICIANS, index_of
 
 from data_pipeline.documents import corpus, readers
 from data_pipeline.documents.passages import table
-from data_pipeline.retrieval import Index, answer_from, index_files, passage_vectors, support
+from data_pipeline.retrieval import Index, answer_from, support
 from data_pipeline.retrieval.embedder import Embedder
-from data_pipeline.retrieval.index_files import Contents
 from mediscale.core.errors import NotFoundError, StorageError
 
 CLINICIAN = frozenset({"clinician"})
@@ -103,10 +102,7 @@ def passages_index(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory)
     """A part of the project's own passages."""
     every = readers.read([corpus.FOLDER / "passages.jsonl"]).documents
     rows = table([each for each in every if each.place.partition("/")[2] in PLACES])
-    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
-    folder = tmp_path_factory.mktemp("passages") / "1"
-    index_files.write(folder, "passages", 1, contents)
-    return Index.open(folder)
+    return index_of(embedder, rows, tmp_path_factory.mktemp("passages") / "1")
 
 
 PLACES = (

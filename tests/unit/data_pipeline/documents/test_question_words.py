@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-from fixtures.indexed_documents import ABSTENTION
+from fixtures.indexed_documents import index_of
 
 from data_pipeline.documents.passages import Document, table
-from data_pipeline.retrieval import Index, answer_from, index_files, passage_vectors
+from data_pipeline.retrieval import Index, answer_from
 from data_pipeline.retrieval.embedder import Embedder
-from data_pipeline.retrieval.index_files import Contents
 from data_pipeline.retrieval.question_words import in_words_of
 
 TEXTS = (
@@ -26,10 +25,7 @@ def index(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Index
         Document(file=f"{n}.txt", source=f"{n}.txt", text=text, digest="0" * 64)
         for n, text in enumerate(TEXTS)
     )
-    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
-    folder = tmp_path_factory.mktemp("words") / "1"
-    index_files.write(folder, "words", 1, contents)
-    return Index.open(folder)
+    return index_of(embedder, rows, tmp_path_factory.mktemp("words") / "1")
 
 
 @pytest.mark.parametrize(
@@ -78,9 +74,7 @@ def test_what_is_said_of_a_class_answers_only_where_it_is_titled_by_it(
         Document(file=title, source=title, text=text, digest="0" * 64, title=title)
         for title, text in texts.items()
     )
-    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
-    index_files.write(tmp_path / "1", "classes", 1, contents)
-    index = Index.open(tmp_path / "1")
+    index = index_of(embedder, rows, tmp_path / "1")
     assert answer_from(index, "Is naproxen bad in kidney disease?").text.startswith(
         "They lower the filtration"
     )
@@ -96,9 +90,7 @@ def test_a_drug_that_was_misspelt_is_what_a_passage_must_speak_of(embedder: Embe
         Document(file=title, source=title, text=text, digest="0" * 64, title=title)
         for title, text in texts.items()
     )
-    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
-    index_files.write(tmp_path / "1", "doses", 1, contents)
-    index = Index.open(tmp_path / "1")
+    index = index_of(embedder, rows, tmp_path / "1")
     for drug, quotes in (("nimodypine", False), ("labetalol", True)):
         answer = answer_from(index, f"What is the dose of {drug} after subarachnoid haemorrhage?")
         assert ("Labetalol 20 mg" in answer.text) == quotes

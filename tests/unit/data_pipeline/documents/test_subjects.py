@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import pytest
-from fixtures.indexed_documents import ABSTENTION
+from fixtures.indexed_documents import index_of
 
 from data_pipeline.documents import readers
 from data_pipeline.documents.passages import Document, Heading, table
-from data_pipeline.retrieval import Index, answer_from, index_files, passage_vectors
+from data_pipeline.retrieval import Index, answer_from
 from data_pipeline.retrieval.embedder import Embedder
 from data_pipeline.retrieval.grounded_answer import ABSTAINS, NO_TOPIC
-from data_pipeline.retrieval.index_files import Contents
 from data_pipeline.retrieval.subjects import subject
 
 RENAL = (
@@ -98,10 +97,7 @@ def index(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Index
         Document(file=name, source=name, text=text, digest="0" * 64, date=date, headings=(Heading(0, title),))
         for (name, date, title), text in texts.items()
     )
-    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
-    folder = tmp_path_factory.mktemp("guidelines") / "1"
-    index_files.write(folder, "guidelines", 1, contents)
-    return Index.open(folder)
+    return index_of(embedder, rows, tmp_path_factory.mktemp("guidelines") / "1")
 
 
 def test_the_newer_of_two_documents_is_quoted_and_the_older_one_is_named(index: Index) -> None:
@@ -128,9 +124,8 @@ def test_a_newer_second_treatment_is_no_newer_first_one(embedder: Embedder, tmp_
         Document(file=date, source=date, text=text, digest="0" * 64, date=date, title=title)
         for (date, title), text in texts.items()
     )
-    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
-    index_files.write(tmp_path / "1", "status", 1, contents)
-    answer = answer_from(Index.open(tmp_path / "1"), "Which drug is given first in status epilepticus?")
+    index = index_of(embedder, rows, tmp_path / "1")
+    answer = answer_from(index, "Which drug is given first in status epilepticus?")
     assert (answer.sentences[0].citations[0].date, answer.remark) == ("2016", "")
 
 
@@ -157,9 +152,7 @@ def test_a_row_of_a_table_is_quoted_below_its_columns_names_and_no_other_drugs_d
         "## Midazolam by weight\n\n| Weight | Buccal dose |\n|---|---|\n| 10 kg | 3 mg |\n| 20 kg | 6 mg |\n"
     )
     rows = table(readers.read([file]).documents)
-    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
-    index_files.write(tmp_path / "1", "fever", 1, contents)
-    index = Index.open(tmp_path / "1")
+    index = index_of(embedder, rows, tmp_path / "1")
     answer = answer_from(index, "What is the dose of midazolam in febrile convulsions, per kilogram?")
     assert answer.text.startswith("One that lasts for five minutes is treated with buccal midazolam 0.3 mg")
     assert "Paracetamol" not in answer.text
@@ -182,9 +175,7 @@ def test_all_rows_of_a_drug_are_quoted_and_of_several_drugs_what_is_said_of_the_
         "idarucizumab. Apixaban is reversed with andexanet. The laboratory is told at once. Plasma is reversed last.\n"
     )
     rows = table(readers.read([file]).documents)
-    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
-    index_files.write(tmp_path / "1", "surgery", 1, contents)
-    index = Index.open(tmp_path / "1")
+    index = index_of(embedder, rows, tmp_path / "1")
     quoted = answer_from(index, "Dabigatran by clearance at high risk?").text
     assert quoted == (
         "| Drug | Clearance | Low risk | High risk | | Dabigatran | 80 or more | 24 hours | 48 hours | "
@@ -200,9 +191,8 @@ def test_all_of_a_passage_is_quoted_where_no_sentence_has_more_of_the_question_t
     rows = table(
         [Document(file="a.txt", source="a.txt", text=text, digest="0" * 64, title="Treatment of absences")]
     )
-    contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
-    index_files.write(tmp_path / "1", "absences", 1, contents)
-    assert answer_from(Index.open(tmp_path / "1"), "What is the treatment of absences?").text == text
+    index = index_of(embedder, rows, tmp_path / "1")
+    assert answer_from(index, "What is the treatment of absences?").text == text
 
 
 def test_what_names_patients_does_not_say_what_they_are(embedder: Embedder, tmp_path: Path) -> None:
@@ -215,8 +205,7 @@ def test_what_names_patients_does_not_say_what_they_are(embedder: Embedder, tmp_
             Document(file=title, source=title, text=texts[title], digest="0" * 64, title=title)
             for title in named
         )
-        contents = Contents(rows, passage_vectors.embed(embedder, rows), embedder, abstention=ABSTENTION)
-        index_files.write(tmp_path / str(number), "terms", 1, contents)
+        index_of(embedder, rows, tmp_path / str(number))
     answer = answer_from(Index.open(tmp_path / "0"), "What is pregnancy?")
     assert answer.text.startswith("A pregnancy lasts for 40 weeks"), answer.text
     other = answer_from(Index.open(tmp_path / "1"), "What is pregnancy?")
