@@ -26,6 +26,14 @@ LARGEST_TOKEN = 2**31 - 1
 """That a tokenizer can be asked about."""
 
 
+class StreamOptions(StrictRequest):
+    """What a stream holds beside the answer."""
+
+    include_usage: bool = False
+    """A last part without choices, which counts the tokens."""
+    include_obfuscation: Literal[False] = False
+
+
 class _Sampled(StrictRequest):
     """How an answer is written."""
 
@@ -37,12 +45,23 @@ class _Sampled(StrictRequest):
     stop: str | list[str] | None = Field(None, max_length=4)
     """Texts at which the answer ends; they are no part of it."""
     stream: bool = False
+    stream_options: StreamOptions | None = None
     n: Literal[1] = 1
     top_p: Literal[1] = 1
     frequency_penalty: Literal[0] = 0
     presence_penalty: Literal[0] = 0
     user: str = ""
     """Not read: the log names whoever proved who they are."""
+
+    @model_validator(mode="after")
+    def _has_options_of_a_stream(self) -> Self:
+        if self.stream_options and not self.stream:
+            raise ValueError("stream_options go with stream alone")
+        return self
+
+    @property
+    def counts_tokens(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -145,11 +164,21 @@ class CompletionChoice(BaseModel):
     logprobs: LogProbs | None = None
 
 
+class Usage(BaseModel):
+    """Tokens that the model read and wrote; none of either where a question reached no model."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
 class _Answered(BaseModel):
     id: str
     """Names this answer in the log."""
     created: int
     model: str
+    usage: Usage | None = None
+    """In the last part of a stream for which ``stream_options`` asked for it."""
     safety_report: SafetySummary | None = None
     """As in ``/generate``; of several prompts the first one's."""
     needs_clinician_review: Literal[True] = True

@@ -91,16 +91,15 @@ class EngineClient:
         raise EngineError("The language engine ended its answer in the middle; ask again.")
 
     def scores(self, prompt: Prompt, _sampling: Sampling, special: bool = False) -> list[Token]:
-        # At least one token must be asked for, by vLLM's rule; it is the last one and not the prompt's.
-        body = self._body(prompt, special) | {"max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True}
-        tokens = [token for token, _ in self._scored(body)]
-        return tokens[:-1]
+        return [token for token, _ in self._scored(prompt, special)]
+
+    def length(self, prompt: Prompt, special: bool = False) -> int:
+        return len(self._scored(prompt, special))
 
     def text(self, prompt: Prompt) -> str:
         if isinstance(prompt, str):
             return prompt
-        body = self._body(prompt, False) | {"max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
-        return "".join(token.text for token, _ in self._scored(body)[:-1])
+        return "".join(token.text for token, _ in self._scored(prompt, False))
 
     def check(self) -> None:
         names = [each.get("id") for each in self._listed()]
@@ -125,8 +124,7 @@ class EngineClient:
         prompt = self._template.render([instruction, question])
         answer = text.answer if self._spec.chat_template else f" {text.answer}"
         special = not self._spec.chat_template
-        body = self._body(prompt + answer, special)
-        scored = self._scored(body | {"max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True})[:-1]
+        scored = self._scored(prompt + answer, special)
         values = [token.log_probability for token, at in scored if at >= len(prompt)]
         if not values or None in values:
             raise EngineError(
@@ -141,12 +139,14 @@ class EngineClient:
             listed: Sequence[Mapping[str, Any]] = self._reply("GET", _MODELS, seconds=seconds)["data"]
             return listed
 
-    def _scored(self, body: Mapping[str, Any]) -> list[tuple[Token, int]]:
-        """Tokens of an echoed prompt and what follows it, each with where it begins in the text."""
+    def _scored(self, prompt: Prompt, special: bool) -> list[tuple[Token, int]]:
+        """Tokens of an echoed prompt, each with where it begins in the text."""
+        # At least one token must be asked for, by vLLM's rule; it is the last one and not the prompt's.
+        body = self._body(prompt, special) | {"max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True}
         with self._spoken_to():
             choice = _choice(self._reply("POST", "/completions", body))
             offsets = choice["logprobs"]["text_offset"]
-            return list(zip(_tokens(choice), offsets, strict=True))
+            return list(zip(_tokens(choice), offsets, strict=True))[:-1]
 
     def _reply(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, seconds: float | None = None

@@ -64,6 +64,8 @@ class GrowingAnswer:
     parts: list[Part] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
     """Those that the model wrote, whether or not they may leave."""
+    prompt_tokens: int = 0
+    """That the model read, where they are counted."""
     of_question: SafetyReport | None = None
     of_answer: SafetyReport | None = None
     """Of all that was written so far; None before that, and where an engineer asked without checks."""
@@ -148,6 +150,8 @@ class Question:
     """Whether the prompt gets the special tokens with which the model's texts begin."""
     stops: tuple[str, ...] = ()
     """Texts at which the answer ends."""
+    counts_tokens: bool = False
+    """Whether the prompt's tokens are counted, which an engine elsewhere is asked for by itself."""
     use_safety: bool = True
     patient: PatientContext | None = None
     embed: Callable[[str], Vector] | None = None
@@ -286,7 +290,10 @@ def _checked(
 
 def _generate_sentences(question: Question, into: GrowingAnswer, prompt: Prompt) -> Iterator[Part]:
     """What the model writes, by its sentences."""
-    tokens = question.version.engine.stream(prompt, question.sampling, question.special)
+    engine = question.version.engine
+    if question.counts_tokens:
+        into.prompt_tokens = engine.length(prompt, question.special)
+    tokens = engine.stream(prompt, question.sampling, question.special)
     texts = _until(_texts(tokens, question.sampling, into), question.stops)
     characters = n_tokens = covered = 0
     for sentence in sentences(texts):

@@ -51,6 +51,9 @@ class Engine(Protocol):
     def scores(self, prompt: Prompt, sampling: Sampling, special: bool = False) -> list[Token]:
         """The prompt's own tokens with their log-probabilities; it raises what ``stream`` raises."""
 
+    def length(self, prompt: Prompt, special: bool = False) -> int:
+        """The number of the prompt's tokens; it raises what ``stream`` raises."""
+
     def text(self, prompt: Prompt) -> str:
         """The prompt as a text; it raises what ``stream`` raises."""
 
@@ -74,6 +77,9 @@ class InProcess:
 
     def scores(self, prompt: Prompt, sampling: Sampling, special: bool = False) -> list[Token]:
         return self._model.scores(self._ids(prompt, special), sampling)
+
+    def length(self, prompt: Prompt, special: bool = False) -> int:
+        return len(self._ids(prompt, special))
 
     def text(self, prompt: Prompt) -> str:
         if isinstance(prompt, str):

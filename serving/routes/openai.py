@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from mediscale.core.errors import NotFoundError
 from mediscale.inference.sampling import Sampling, Token
 from serving import openapi
-from serving.language.language_answer import Part, Question
+from serving.language.language_answer import GrowingAnswer, Part, Question
 from serving.language.language_engine import Prompt
 from serving.language.language_service import Answering
 from serving.language.languages import ServedLanguage
@@ -36,6 +36,7 @@ from serving.openai_schemas import (
     LogProbs,
     Model,
     Models,
+    Usage,
     error_body,
 )
 from serving.refusals import answered, read_body, sentence_about
@@ -163,7 +164,9 @@ def _text(prompt: Prompt) -> str:
 def _question(version: ServedLanguage, body: CompletionRequest, prompt: Prompt) -> Question:
     sampling = Sampling(body.max_tokens, body.temperature, body.seed)
     special = body.add_special_tokens and isinstance(prompt, str)
-    return Question(version, sampling, raw=prompt, special=special, stops=body.stops)
+    return Question(
+        version, sampling, raw=prompt, special=special, stops=body.stops, counts_tokens=body.counts_tokens
+    )
 
 
 async def _completion(
@@ -214,6 +217,7 @@ def _chat_question(version: ServedLanguage, body: ChatRequest) -> Question:
         sampling=Sampling(body.max_completion_tokens or body.max_tokens, body.temperature, body.seed),
         turns=tuple({"role": turn.role, "content": turn.text} for turn in body.messages),
         stops=body.stops,
+        counts_tokens=body.counts_tokens,
         use_safety=body.use_safety,
     )
 
@@ -231,12 +235,12 @@ def _chat(answering: Answering, choice: ChatChoice, chunk: bool = False) -> Chat
 
 # --- streams ---------------------------------------------------------------------------------------------------------
 
-Chunk = Callable[[Part | None], BaseModel]
+Chunk = Callable[[Part | None], Completion | ChatCompletion]
 """A part of an answer as the protocol writes it; None: that it is complete."""
 
 
 def _completion_chunks(answering: Answering, body: CompletionRequest) -> Chunk:
-    def chunk(part: Part | None) -> BaseModel:
+    def chunk(part: Part | None) -> Completion:
         if part is None:
             choice = CompletionChoice(index=0, text="", finish_reason=answering.written.finish_reason)
         else:
@@ -248,7 +252,7 @@ def _completion_chunks(answering: Answering, body: CompletionRequest) -> Chunk:
 
 
 def _chat_chunks(answering: Answering) -> Chunk:
-    def chunk(part: Part | None) -> BaseModel:
+    def chunk(part: Part | None) -> ChatCompletion:
         if part is None:
             return _chat(answering, ChatChoice(delta={}, finish_reason=answering.written.finish_reason), True)
         return _chat(answering, ChatChoice(delta={"role": "assistant", "content": part.text}), True)
@@ -262,22 +266,29 @@ async def _streamed(
     """The response begins with the first part, so that until then an error has a status."""
     answered, parts = await service.language.streamed(answering)
     first = await anext(parts)
-    events = _events(service, chunks(answered), first, parts)
+    events = _events(service, answered, chunks(answered), first, parts)
     return StreamingResponse(events, media_type="text/event-stream")
 
 
 async def _events(
-    service: Service, chunk: Chunk, first: Part, others: AsyncGenerator[Part]
+    service: Service, answering: Answering, chunk: Chunk, first: Part, others: AsyncGenerator[Part]
 ) -> AsyncIterator[bytes]:
     yield _event(chunk(first))
     async with aclosing(others):
         try:
             async for part in others:
                 yield _event(chunk(part))
-            yield _event(chunk(None))
+            yield _event(last := chunk(None))
+            if answering.question.counts_tokens:
+                yield _event(last.model_copy(update={"choices": [], "usage": _usage(answering.written)}))
             yield b"data: [DONE]\n\n"
         except Exception as error:  # whatever it is: its text may hold what was asked
             yield b"data: " + error_body(sentence_about(error, service.metrics), 500) + b"\n\n"
+
+
+def _usage(written: GrowingAnswer) -> Usage:
+    read, wrote = written.prompt_tokens, len(written.tokens)
+    return Usage(prompt_tokens=read, completion_tokens=wrote, total_tokens=read + wrote)
 
 
 def _event(content: BaseModel) -> bytes:

@@ -150,6 +150,9 @@ def test_an_engine_answers_what_the_version_answers_in_process(
         each.post("/v1/completions", json=ids).json()["choices"] for each in (client, engine.client)
     )
     assert mine == theirs
+    counted = {"prompt": [5, 6, 7, 8], "stream": True, "stream_options": {"include_usage": True}}
+    for each in (client, engine.client):
+        assert '"prompt_tokens":4,' in each.post("/v1/completions", json=counted).text
     long = client.post("/generate", json={**body, "question": "Which organ? " * 100})
     assert (long.status_code, "longer than its window" in long.json()["error"]) == (422, True)
     engine.end(signal.SIGKILL)

@@ -33,6 +33,11 @@ BLANK = {"role": "user", "content": " "}
         (ChatRequest, {"messages": [ASSISTANT]}, "the last of the messages must ask something: role user,"),
         (ChatRequest, {"messages": [ASSISTANT, BLANK]}, "the last of the messages must ask something"),
         (CompletionRequest, {"prompt": "a", "presence_penalty": 0.5}, "presence_penalty: input should be 0."),
+        (
+            CompletionRequest,
+            {"prompt": "a", "stream_options": {"include_usage": True}},
+            "stream_options go with stream alone.",
+        ),
     ],
 )
 def test_what_asks_nothing_is_one_sentence(shape: type[BaseModel], body: dict[str, Any], says: str) -> None:
