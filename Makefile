@@ -19,7 +19,7 @@ python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || { echo "set-up: Python 3.11 to 3.14 is needed and $(PYTHON) is not one; name yours, as in: make PYTHON=python3.12 run" >&2; exit 1; }
 
 setup: python ## build the environment, Java where it is missing, and Spark's jars
-	@$(PYTHON) -m infra.set_up platform
+	@$(PYTHON) -m infra.set_up checkout
 
 broker: setup
 	@$(PYTHON) -m infra.set_up broker
@@ -100,7 +100,8 @@ lock: python ## choose new versions and write requirements/
 	@$(PYTHON) -m infra.set_up tools
 	printf 'uv>=0.13.9\n' | $(COMPILE) - --output-file requirements/bootstrap.txt
 	printf 'setuptools>=84\nwheel>=0.46\n' | $(COMPILE) - --output-file requirements/build.txt
-	$(COMPILE) --extra platform --extra dev pyproject.toml --output-file requirements/platform.txt
+	$(COMPILE) --extra platform pyproject.toml --output-file requirements/platform.txt
+	$(COMPILE) --extra dev --constraints requirements/platform.txt pyproject.toml --output-file requirements/dev.txt
 	$(COMPILE) --extra serving --constraints requirements/platform.txt pyproject.toml --output-file requirements/serving.txt
 	$(COMPILE) --extra serving --extra serving-language --constraints requirements/platform.txt pyproject.toml --output-file requirements/serving-language.txt
 	printf 'model-signing==1.1.1\npyopenssl>=26\n' | $(COMPILE) - --output-file requirements/model-signing.txt
@@ -114,7 +115,7 @@ lock: python ## choose new versions and write requirements/
 	printf 'schemathesis>=4.32\n' | $(COMPILE) - --output-file requirements/schemathesis.txt
 	printf 'feast==0.67.0\n' | $(COMPILE) - --output-file requirements/feast.txt
 	$(COMPILE) --extra airflow pyproject.toml --output-file requirements/airflow.txt
-	@$(PYTHON) -m infra.set_up platform
+	@$(PYTHON) -m infra.set_up checkout
 	@$(PYTHON) -m infra.set_up jar-locks
 
 clean: ## remove what set-up and the checks made; patient data in .mediscale stays

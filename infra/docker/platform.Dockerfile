@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 # The platform in an image: every stage, the command line, Spark, Ray and MLflow. It is made by the same set-up as a
-# checkout, so that a stage's environment is the same on a laptop and in a pod. From the repository's root:
+# checkout, without what only tests and checks need, so that a stage's environment is the same on a laptop and in a pod.
+# From the repository's root:
 #
 #     docker buildx build --file infra/docker/platform.Dockerfile --tag mediscale-platform:0.1.0-python3.11 .
 #

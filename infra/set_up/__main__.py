@@ -33,7 +33,8 @@ Step = tuple[Path, str, Callable[[], None]]
 def main(target: str) -> None:
     refuse_unlocked_machine()
     plans = {
-        "platform": platform_steps,
+        "checkout": lambda: platform_steps("platform.txt", "dev.txt"),
+        "platform": lambda: platform_steps("platform.txt"),
         "airflow": airflow_steps,
         "broker": broker_steps,
         "checks": checks_steps,
@@ -57,13 +58,19 @@ def tools_steps() -> list[Step]:
     return [(places.TOOLS / "done-uv", digest_of(bootstrap), lambda: make_tools(bootstrap))]
 
 
-def platform_steps() -> list[Step]:
-    lock = places.LOCKS / "platform.txt"
+def platform_steps(*names: str) -> list[Step]:
+    """What an image has, and a checkout with what tests and checks need besides."""
+    locks = [places.LOCKS / name for name in names]
+    lock = locks[0]
     locked, java = digest_of(lock), machine_java()
     what = "Spark's jars, its way to S3 and the embedder's weights, 60 MB"
     return [
         *tools_steps(),
-        (places.PLATFORM / "done-packages", locked, lambda: make_environment(places.PLATFORM, lock, "9 GB")),
+        (
+            places.PLATFORM / "done-packages",
+            digest_of(*locks),
+            lambda: make_environment(places.PLATFORM, "9 GB", *locks),
+        ),
         (places.PLATFORM / "done-project", digest_of(lock, places.ROOT / "pyproject.toml"), install_project),
         (places.PLATFORM / "done-store", locked, make_store),
         (places.PLATFORM / "done-java", f"{locked} {java}", lambda: make_java(java)),
@@ -83,7 +90,7 @@ def airflow_steps() -> list[Step]:
         (
             places.AIRFLOW / "done-packages",
             digest_of(lock),
-            lambda: make_environment(places.AIRFLOW, lock, "420 MB"),
+            lambda: make_environment(places.AIRFLOW, "420 MB", lock),
         ),
     ]
 
@@ -115,13 +122,13 @@ def checks_steps() -> list[Step]:
         (
             places.CHECKS / "done-packages",
             digest_of(lock),
-            lambda: make_environment(places.CHECKS, lock, "150 MB"),
+            lambda: make_environment(places.CHECKS, "150 MB", lock),
         ),
         (places.CHECKS / "done-programs", f"{digest_of(lock)} {MADE_BY_GO}", fetch_programs),
         (places.CHECKS / "schemas" / "done-packages", digest_of(SCHEMA_LOCK), fetch_provider_schemas),
         (places.CHECKS / "azurite" / "done-packages", digest_of(*sorted(AZURITE.iterdir())), fetch_azurite),
-        (lean / "done-packages", digest_of(serving), lambda: make_environment(lean, serving, "490 MB")),
-        (checkov / "done-packages", digest_of(scanner), lambda: make_environment(checkov, scanner, "290 MB")),
+        (lean / "done-packages", digest_of(serving), lambda: make_environment(lean, "490 MB", serving)),
+        (checkov / "done-packages", digest_of(scanner), lambda: make_environment(checkov, "290 MB", scanner)),
     ]
 
 

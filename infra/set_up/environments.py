@@ -16,8 +16,8 @@ def make_tools(bootstrap: Path) -> None:
     run("fetching uv", [*pip, "--require-hashes", "--requirement", str(bootstrap)], PACKAGES)
 
 
-def make_environment(home: Path, lock: Path, size: str) -> None:
-    """Makes the virtual environment of a lock. One without a stamp, as a killed set-up leaves it, is made anew.
+def make_environment(home: Path, size: str, *locks: Path) -> None:
+    """Makes a virtual environment of its locks. One without a stamp, as a killed set-up leaves it, is made anew.
 
     pyspark comes as source only: what builds it is held to digests as well. Bytecode is not compiled here: Python keeps
     that of what is imported, and more than half of these files never are.
@@ -34,8 +34,9 @@ def make_environment(home: Path, lock: Path, size: str) -> None:
         "--build-constraints",
         str(places.LOCKS / "build.txt"),
     ]
-    into = ["--python", str(home / "bin" / "python"), str(lock)]
-    run(f"filling {home.name} from requirements/{lock.name}, {size} on disk", [*sync, *into], PACKAGES)
+    into = ["--python", str(home / "bin" / "python"), *map(str, locks)]
+    names = " and ".join(lock.name for lock in locks)
+    run(f"filling {home.name} from requirements/{names}, {size} on disk", [*sync, *into], PACKAGES)
 
 
 def install_project() -> None:

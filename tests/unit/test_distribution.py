@@ -56,6 +56,14 @@ def test_serving_runs_the_versions_that_the_platform_tested() -> None:
     assert serving <= platform
 
 
+def test_an_image_has_no_package_of_the_tests() -> None:
+    """Other packages need packaging and psutil, too."""
+    dev = {requirement.name.replace(".", "-") for extra, requirement in DIRECT if extra == "dev"}
+    locked = {name: (ROOT / "requirements" / f"{name}.txt").read_text() for name in ("dev", "platform")}
+    assert all(f"\n{name}==" in locked["dev"] for name in dev)
+    assert {name for name in dev if f"\n{name}==" in locked["platform"]} == {"packaging", "psutil"}
+
+
 def test_every_folder_of_mediscale_has_a_layer() -> None:
     (contract,) = (one for one in PROJECT["tool"]["importlinter"]["contracts"] if one["type"] == "layers")
     placed = set(re.findall(r"[\w.]+", " ".join(contract["layers"])))
