@@ -10,7 +10,7 @@ from mediscale.core.errors import InputError
 
 __all__ = ["RULES_VERSION", "NoteAnalysis", "analyze"]
 
-RULES_VERSION = 12
+RULES_VERSION = 13
 """Rises when the rules change what is read from a note."""
 
 

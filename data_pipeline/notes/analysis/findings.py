@@ -52,7 +52,9 @@ def find(
     """
     symptoms: dict[tuple[str, bool], ClinicalFinding] = {}
     conditions: dict[tuple[str, bool], ClinicalFinding] = {}
-    tellers = [i for i, word in enumerate(text.words) if word in _words("tells")]
+    tellers, shows = (
+        [i for i, word in enumerate(text.words) if word in _words(part)] for part in ("tells", "shows")
+    )
     for mention in _mentions(text):
         kind = sections.kind(text.starts[mention.first])
         if kind in ("allergies", "medications") or sections.is_heading(text.starts[mention.first]):
@@ -62,10 +64,10 @@ def find(
         if (
             mention.kind == "symptom"
             and status == "present"
-            and kind == "exam"
-            and not _is_told(text, mention, tellers)
+            and (kind == "exam" or _follows(text, mention, shows))
+            and not _follows(text, mention, tellers)
         ):
-            continue  # what an examiner sees is a sign, and no complaint
+            continue  # what an examiner or a study finds is a sign, and no complaint
         if status == "absent" and (kind == "family" or context.is_family(mention.first)):
             continue
         if _is_only_possible(text, mention, status):
@@ -99,10 +101,11 @@ def _status(text: ClinicalText, mention: _Mention, context: Context, section: st
     return "family" if section == "family" or context.is_family(mention.first) else "present"
 
 
-def _is_told(text: ClinicalText, mention: _Mention, tellers: list[int]) -> bool:
-    """Whether the sentence says before it that the patient tells of it; ``tellers`` are the words that say so."""
+def _follows(text: ClinicalText, mention: _Mention, places: list[int]) -> bool:
+    """Whether the sentence has one of some words before it: those that say that the patient tells of it, or that an
+    examination or a study found it."""
     start, _ = text.sentence(mention.first)
-    return bisect_left(tellers, start) < bisect_left(tellers, mention.first)
+    return bisect_left(places, start) < bisect_left(places, mention.first)
 
 
 def _is_only_possible(text: ClinicalText, mention: _Mention, status: Status) -> bool:
@@ -119,6 +122,7 @@ def _is_only_possible(text: ClinicalText, mention: _Mention, status: Status) -> 
         return True
     return mention.kind == "symptom" and (
         "if" in far
+        or text.words[start] == "should"
         or not {"prn", "needed"}.isdisjoint(before[-_NEAR:])
         or _is_treated(before)
         or _is_warned_of(far)

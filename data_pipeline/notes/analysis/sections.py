@@ -22,8 +22,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "assessment": ("assessment", "impression", "diagnos", "conclusion", "^a$"),
     "complaint": ("chief complaint", "reason for", "presenting", "complaint", "^cc$"),
     "history": (
-        "history of present", "present illness", "hpi", "subjective", "interval history", "hospital course", "^hx$",
-        "^s$",
+        "history of present", "present illness", "hpi", "subjective", "interval history", "course", "^hx$",
+        "^s$", "^(?:brief |clinical )?history$",
     ),
     "past": ("past medical", "medical history", "past history", "pmh", "risk factors", "surgical history"),
     "social": ("social history", "social hx", "shx", "habits", "personal history"),
@@ -38,7 +38,9 @@ KINDS: dict[str, tuple[str, ...]] = {
         "throat", "neck", "chest", "lungs?", "heart", "cardiac", "cardiovascular", "cv", "vascular", "respiratory",
         "pulmonary", "breasts?", "abdomen", "abdominal", "gastrointestinal", "gi", "genitourinary", "genitalia", "gu",
         "urinary", "pelvic", "rectal", "back", "spine", "extremit", "musculoskeletal", "ms$", "neuro", "skin",
-        "integument", "lymph", "hematolog", "endocrin", "psych", "mental status",
+        "integument", "dermatolog", "lymph", "hematolog", "endocrin", "psych", "mental status", "urolog", "^gen$",
+        "^ext$", "^abd$", "^cor$", "cranial nerves", "cns?$", "motor", "sensory", "sensation", "reflexes", "coord",
+        "station$", "gait",
     ),
 }  # fmt: skip
 """Kinds of sections by what their headings begin with or contain; all others are of the kind "other".
