@@ -1,13 +1,15 @@
-"""Record of a dataset that is fed by a stream: of which source it is, and who may write the dataset meanwhile."""
+"""Record of a dataset: of which source it is and, where a stream feeds it, who may write it meanwhile."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from data_pipeline.ingest import source as sources
+from data_pipeline.ingest.source import Source
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import BRONZE
-from mediscale.storage import durable_files, locks
+from mediscale.storage import calls, durable_files, locks
 
 DEAD_LETTERS = f"{BRONZE.name}_dead_letters"
 """The table that keeps each dead letter beside its entry in quarantine."""
@@ -26,6 +28,14 @@ def source_of(settings: Settings, dataset: str) -> str:
     """The name of the source whose stream feeds a dataset; empty where none does."""
     file = _file(settings, dataset)
     return file.read_text() if file.exists() else ""
+
+
+def landed_source(settings: Settings, dataset: str) -> Source | None:
+    """What a dataset is landed from, by a stream or by its newest extract; None where nothing was landed here."""
+    if streamed := source_of(settings, dataset):
+        return sources.load(streamed)
+    landed = [call for call in calls.of_stage(settings, "bronze") if call.params["dataset"] == dataset]
+    return sources.load(landed[-1].params["source"]) if landed else None
 
 
 def refuse_replacing(settings: Settings, dataset: str) -> None:

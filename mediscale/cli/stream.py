@@ -115,17 +115,15 @@ def _compact(options: argparse.Namespace) -> int:
     from contextlib import ExitStack
 
     from data_pipeline import shards
-    from data_pipeline.ingest import landing, stream_record
-    from data_pipeline.ingest import source as sources
+    from data_pipeline.ingest import stream_record
     from mediscale.core.errors import NotFoundError
     from mediscale.storage import locks
 
     home = settings()
-    landed = landing.newest_call(home, "bronze", options.dataset)
-    source = stream_record.source_of(home, options.dataset) or (landed and landed.params["source"])
-    if not source:
+    source = stream_record.landed_source(home, options.dataset)
+    if source is None:
         raise NotFoundError(f"Nothing was landed in {options.dataset}, so there is nothing to compact.")
-    subject = sources.load(source).subjects.id
+    subject = source.subjects.id
     with ExitStack() as stack:
         for stage in ("bronze", "silver"):
             what = f"A stream or the stage {stage} of {options.dataset}"

@@ -258,10 +258,14 @@ PREDICTIONS = Table(
         Column("model", "string", "registered model's name"),
         Column("model_version", "int64", "its version"),
         Nullable(
-            "subject_id", "int64", "patient, when asked for one known to the lake, or whose note is quoted"
+            "subject_id", "int64", "patient, when asked about one known to the lake, or whose note is quoted"
         ),
         Nullable("prediction_time", "timestamp", "the moment whose knowledge was used, for such a patient"),
-        Nullable("events_version", "int64", "version of the events table that was read, for such a patient"),
+        Nullable(
+            "events_version",
+            "int64",
+            "version of the events table that was read, where the request did not bring them",
+        ),
         Nullable("risk", "float64", "calibrated probability answered; none of a language model"),
         Nullable("note_margin", "float64", "uncalibrated log-odds of the note, where one was read"),
         Column("features", "list<float64>", "the model's inputs in its order, NaN where missing"),

@@ -35,7 +35,7 @@ def of_prediction(settings: Settings, prediction_id: str) -> Iterator[str]:
     for answer in answers:
         yield str(answer)
         yield from _version(lineage, answer.model, answer.model_version)
-        if answer.subject_id is None:
+        if answer.events_version is None:
             yield "  its inputs came with the request; nothing was read from the lake"
             continue
         yield (
@@ -127,6 +127,8 @@ def rescored_answers(settings: Settings, patient: Patient, at: datetime | None) 
 
 def _rescored_from(answer: Prediction) -> str:
     notes = "" if answer.note_margin is None else ", with the logged output of its note model"
+    if answer.events_version is None:
+        return f"scored again from the inputs that came with the request, with that version{notes}"
     return f"scored again from events v{answer.events_version} with that version{notes}"
 
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_pipeline.ingest import parsing, stream_record
-from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source
 from data_pipeline.ingest.source_tables import PatientThrough
 from data_pipeline.ingest.stream_record import DEAD_LETTERS, RECORD
@@ -23,7 +22,7 @@ from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import BRONZE, EVENTS, FACTS, SUBJECTS
-from mediscale.storage import calls, lake
+from mediscale.storage import lake
 
 SUBJECT, VISIT = "subject_id", "visit_id"
 CITED_DATASET = "cited_dataset"
@@ -107,14 +106,8 @@ class Holdings:
 
     @cached_property
     def source(self) -> Source | None:
-        """What the dataset's extract or stream is of, by the newest call that landed it."""
-        if streamed := stream_record.source_of(self.settings, self.patient.dataset):
-            return sources.load(streamed)
-        landed = [call for call in calls.of_stage(self.settings, "bronze") if self._is_ours(call)]
-        return sources.load(landed[-1].params["source"]) if landed else None
-
-    def _is_ours(self, call: calls.Call) -> bool:
-        return str(call.params["dataset"]) == self.patient.dataset
+        """What the dataset's extract or stream is of."""
+        return stream_record.landed_source(self.settings, self.patient.dataset)
 
     @cached_property
     def visits(self) -> Visits:

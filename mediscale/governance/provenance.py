@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from data_pipeline.cohort import bitemporal
 from data_pipeline.documents import index_versions
@@ -270,28 +271,34 @@ def quoting(settings: Settings, patient: Patient) -> list[Prediction]:
 
 
 def verify(settings: Settings, lineage: Lineage, answer: Prediction) -> str:
-    """Scores again, from the lake at the events that the answer read and with the version that answered.
+    """Scores again, from the lake at the events that the answer read and with the version that answered. Inputs that
+    came with the request are those of the log.
 
     Returns an empty text where inputs and risk come out the same to the bit, else what does not.
     """
     try:
         model = _version(lineage, answer)
         predictor = tabular.load(settings, model, answer.task)
-        events = lake.at_version(settings, answer.dataset, EVENTS.name, answer.events_version or 0)
-        assert answer.subject_id is not None
-        assert answer.prediction_time is not None
-        computed = rows_as_of(settings, events, answer.subject_id, answer.prediction_time, answer.task)
+        logged = np.array(answer.features)
+        row = logged if answer.events_version is None else _inputs(settings, answer, predictor.spec.features)
     except MediscaleError as error:
         return f"it can't be scored again: {error}"
-    position = {name: i for i, name in enumerate(kernel.names(answer.task))}
-    row = np.array([computed[position[name]] for name in predictor.spec.features])
-    logged = np.array(answer.features)
     if not np.array_equal(row, logged, equal_nan=True):
         n = int((~((row == logged) | (np.isnan(row) & np.isnan(logged)))).sum())
         return f"{n} of the {len(row)} inputs are not those that the lake gives"
     if predictor.score(row, answer.note_margin).risk != answer.risk:
         return "the risk is not the one that the version answers"
     return ""
+
+
+def _inputs(settings: Settings, answer: Prediction, features: Sequence[str]) -> NDArray[np.float64]:
+    """The inputs of an answer, from the lake at the events that it read."""
+    assert answer.subject_id is not None
+    assert answer.prediction_time is not None
+    events = lake.at_version(settings, answer.dataset, EVENTS.name, answer.events_version or 0)
+    computed = rows_as_of(settings, events, answer.subject_id, answer.prediction_time, answer.task)
+    position = {name: i for i, name in enumerate(kernel.names(answer.task))}
+    return np.array([computed[position[name]] for name in features])
 
 
 def _version(lineage: Lineage, answer: Prediction) -> ModelRef:

@@ -30,7 +30,7 @@ _EPOCH = datetime(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One risk model's answer. Times are UTC without a zone; the last three are set for a patient known to the lake.
+    """One risk model's answer. Times are UTC without a zone; a patient known to the lake has a ``subject_id``.
 
     Of a note only ``note_margin`` is kept, what the note model made of it; the text never is.
     """

@@ -32,6 +32,8 @@ class Bundle:
 
     patient: str
     """Reference of the Patient, as ``Patient/123``."""
+    resource: Resource
+    """The Patient itself."""
     encounter: str | None
     """Reference of the newest Encounter in hospital that has one."""
     events: pa.Table
@@ -81,7 +83,7 @@ def read(content: Resource, prediction_time: datetime | None = None) -> Bundle:
         unused["values that were not known by the prediction time"] += later
     reasons = tuple(f"{n} {reason}" for reason, n in sorted(unused.items()))
     reference = f"Patient/{patient['id']}" if patient.get("id") else where or "Patient/unknown"
-    return Bundle(reference, encounter, _events(facts), prediction_time, reasons)
+    return Bundle(reference, patient, encounter, _events(facts), prediction_time, reasons)
 
 
 def _resources(content: Resource) -> list[tuple[str, Resource]]:

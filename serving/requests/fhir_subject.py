@@ -1,7 +1,11 @@
-"""Whose a resource of a bundle is: its subject has to be the bundle's one Patient."""
+"""Whose a resource of a bundle is: its subject has to be the bundle's one Patient, whom a hospital has numbers for."""
 
+from data_pipeline.ingest import ndjson
 from mediscale.core.errors import InputError
-from serving.requests.fhir_elements import Resource
+from serving.requests.fhir_elements import Resource, codes
+
+_RECORD_NUMBER = "MR"
+"""HL7's type of a medical record number."""
 
 
 def check_subject(resource: Resource, names: set[str], patient: Resource) -> None:
@@ -42,9 +46,24 @@ def _is_identified(identifier: object, patient: Resource) -> bool:
     """Whether an identifier in place of a reference is one of the Patient's; true where there is none."""
     if not isinstance(identifier, dict) or identifier.get("value") is None:
         return True
-    own = patient.get("identifier")
     same = ("value", "system") if identifier.get("system") is not None else ("value",)
-    return any(
-        isinstance(one, dict) and all(one.get(key) == identifier[key] for key in same)
-        for one in (own if isinstance(own, list) else [])
-    )
+    return any(all(one.get(key) == identifier[key] for key in same) for one in _identifiers(patient))
+
+
+def numbers(patient: Resource, path: str | None) -> list[str]:
+    """What may be a hospital's own number of a Patient, the likeliest first. ``path`` is where the source of its lake
+    reads it, if that is FHIR; else it is a record number, the id that an EHR names the patient by, or another one."""
+    if path is not None:
+        return [ndjson.value_at(patient, path) or ""]
+    listed = _identifiers(patient)
+    records = [one for one in listed if any(code == _RECORD_NUMBER for _, code in codes(one.get("type")))]
+    return [
+        str(one.get(key) or "")
+        for key, ones in (("value", records), ("id", [patient]), ("value", listed))
+        for one in ones
+    ]
+
+
+def _identifiers(patient: Resource) -> list[Resource]:
+    own = patient.get("identifier")
+    return [one for one in own if isinstance(one, dict)] if isinstance(own, list) else []

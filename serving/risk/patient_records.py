@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from data_pipeline.cohort import at_risk, bitemporal, prediction_times, stays
 from data_pipeline.cohort.bitemporal import Floats
 from data_pipeline.cohort.stays import Stay
 from data_pipeline.features import kernel
+from data_pipeline.ingest import parsing, stream_record
 from data_pipeline.notes import note_visibility
 from mediscale.core import tasks
 from mediscale.core.errors import InputError, NotFoundError
@@ -23,7 +25,7 @@ from mediscale.core.tasks import ADULT_YEARS, TaskName
 from mediscale.inference.collate import Tokens
 from mediscale.inference.model_spec import PredictorSpec
 from mediscale.storage import lake
-from serving.requests import fhir_bundle
+from serving.requests import fhir_bundle, fhir_subject
 from serving.requests.fhir_bundle import Bundle
 from serving.requests.request import Patient
 
@@ -34,9 +36,10 @@ class PatientRecord:
     then."""
 
     subject_id: int | None
-    """None of a patient whom only the request describes."""
+    """None of a patient whom the lake does not know."""
     prediction_time: datetime
     events_version: int | None
+    """None where the request describes the patient."""
     time_basis: str
     """What the prediction time was taken from."""
     rows: Mapping[TaskName, Floats]
@@ -68,7 +71,7 @@ class Patients:
         """
         subject_id = self._subject(request.source_id)
         ref = lake.latest(self._settings, self._dataset, EVENTS.name)
-        events = _rows(self._settings, ref, "subject_id", subject_id, kernel.COLUMNS)
+        events = _rows(self._settings, ref, "subject_id", [subject_id], kernel.COLUMNS)
         written = self._note_tokens(subject_id) if with_notes else None
         record = _Record(events, subject_id, written)
         return replace(record.at(request, specs), subject_id=subject_id, events_version=ref.version)
@@ -78,26 +81,42 @@ class Patients:
         if not lake.exists(self._settings, self._dataset, NOTE_TOKENS.name):
             return None
         ref = lake.latest(self._settings, self._dataset, NOTE_TOKENS.name)
-        return _rows(self._settings, ref, "subject_id", subject_id, (*note_visibility.COLUMNS, "tokenizer"))
+        return _rows(self._settings, ref, "subject_id", [subject_id], (*note_visibility.COLUMNS, "tokenizer"))
+
+    def of_bundle(self, bundle: Bundle, specs: Sequence[PredictorSpec]) -> PatientRecord:
+        """The record of a patient whom a FHIR bundle describes, and who that is in the lake.
+
+        Raises:
+            InputError: as ``find``.
+        """
+        request = Patient(bundle.patient, bundle.prediction_time, with_offset=True)
+        record = _Record(bundle.events, fhir_bundle.SUBJECT, None).at(request, specs)
+        return replace(record, subject_id=self._subject_of(bundle))
+
+    def _subject_of(self, bundle: Bundle) -> int | None:
+        """Whom the lake has under a number of the bundle's Patient, so that an audit and an erasure find the answer."""
+        if not lake.exists(self._settings, self._dataset, SUBJECTS.name):
+            return None
+        numbers = parsing.identifiers(pa.array(fhir_subject.numbers(bundle.resource, self._path_of_number)))
+        ref = lake.latest(self._settings, self._dataset, SUBJECTS.name)
+        rows = _rows(self._settings, ref, "source_subject", numbers, ("source_subject", "subject_id"))
+        subjects = dict(zip(rows["source_subject"].to_pylist(), rows["subject_id"].to_pylist(), strict=True))
+        return next((subjects[number] for number in numbers.to_pylist() if number in subjects), None)
+
+    @cached_property
+    def _path_of_number(self) -> str | None:
+        """Where the lake's source reads a patient's number in a FHIR Patient; None of a source of tables."""
+        source = stream_record.landed_source(self._settings, self._dataset)
+        return source.tables[source.subjects.table].paths.get(source.subjects.id) if source else None
 
     def _subject(self, source_id: str) -> int:
         ref = lake.latest(self._settings, self._dataset, SUBJECTS.name)
-        rows = _rows(self._settings, ref, "source_subject", source_id, ("subject_id",))
+        rows = _rows(self._settings, ref, "source_subject", [source_id], ("subject_id",))
         if not len(rows):
             raise NotFoundError(
                 f"{self._dataset} in the lake does not know this patient; check the identifier, or send values."
             )
         return int(rows["subject_id"][0].as_py())
-
-
-def of_bundle(bundle: Bundle, specs: Sequence[PredictorSpec]) -> PatientRecord:
-    """The record of a patient whom a FHIR bundle describes.
-
-    Raises:
-        InputError: as ``Patients.find``.
-    """
-    request = Patient(bundle.patient, bundle.prediction_time, with_offset=True)
-    return _Record(bundle.events, fhir_bundle.SUBJECT, None).at(request, specs)
 
 
 @dataclass(frozen=True)
@@ -136,13 +155,19 @@ def rows_as_of(
     Raises:
         InputError: the patient had not been admitted by then.
     """
-    rows = _rows(settings, events, "subject_id", subject_id, kernel.COLUMNS)
+    rows = _rows(settings, events, "subject_id", [subject_id], kernel.COLUMNS)
     _, stay = _last_stay(bitemporal.latest_as_of(rows, time), time)
     return _features(rows, subject_id, stay, time, task)
 
 
-def _rows(settings: Settings, ref: TableRef, column: str, value: object, columns: Sequence[str]) -> pa.Table:
-    chosen = pc.field(column) == pa.scalar(value)
+def _rows(
+    settings: Settings,
+    ref: TableRef,
+    column: str,
+    values: Sequence[object] | pa.Array,
+    columns: Sequence[str],
+) -> pa.Table:
+    chosen = pc.field(column).isin(pa.array(values))
     return lake.dataset(settings, ref).to_table(columns=list(columns), filter=chosen)
 
 

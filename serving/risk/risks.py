@@ -13,7 +13,7 @@ from serving.metrics.prometheus_metrics import Metrics
 from serving.pools import Pool
 from serving.requests.fhir_bundle import Bundle
 from serving.requests.request import Patient, Values
-from serving.risk import note_reader, patient_records, responses
+from serving.risk import note_reader, responses
 from serving.risk.challengers import Challengers, Computed
 from serving.risk.models import Predictors
 from serving.risk.note_reader import Readings, ServedReader
@@ -136,6 +136,6 @@ class Risks:
         for version in versions:
             specs.setdefault(version.predictor.spec.task, version.predictor.spec)
         if isinstance(request, Bundle):
-            return patient_records.of_bundle(request, list(specs.values()))
+            return self._patients.of_bundle(request, list(specs.values()))
         reads = any(version.predictor.reader for version in versions)
         return self._patients.find(request, list(specs.values()), reads)

@@ -95,6 +95,23 @@ def test_an_answer_that_was_changed_in_the_log_is_not_given_again(hospital, colu
     assert said in capsys.readouterr().out
 
 
+def test_an_answer_whose_inputs_came_with_a_bundle_is_found_and_given_again(hospital, capsys) -> None:
+    """It is logged under the patient, with no version of the lake's events."""
+    (answer,) = answers(hospital)
+    log = lake.read(hospital.settings, lake.latest(hospital.settings, DATASET, "predictions"))
+    column = log.schema.get_field_index("events_version")
+    write_deltalake(
+        hospital.settings.table_uri(DATASET, "predictions"),
+        log.set_column(column, "events_version", pa.nulls(len(log), pa.int64())),
+        mode="overwrite",
+    )
+    assert main.main(["lineage", answer.prediction_id]) == 0
+    assert "its inputs came with the request" in capsys.readouterr().out
+    assert main.main(["who-scored", PATIENT, "--dataset", DATASET]) == 0
+    said = capsys.readouterr().out.strip()
+    assert said.endswith("from the inputs that came with the request, with that version: the same to the bit")
+
+
 def test_events_that_came_later_change_no_earlier_answer(hospital, capsys) -> None:
     events = lake.read(hospital.settings, lake.latest(hospital.settings, DATASET, "events"))
     write_deltalake(

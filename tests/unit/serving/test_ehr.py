@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import settings as settings_of_test
 from hypothesis import strategies as st
 
+from data_pipeline.ingest import stream_record
 from mediscale.core.errors import InputError
 from mediscale.core.settings import Settings
 from mediscale.storage import registry
@@ -601,8 +602,46 @@ def test_each_answer_is_in_the_log_with_its_time(client: TestClient, settings: S
     by_bundle, *of_lake = (row for row in logged(client, settings) if row["task"] == "mortality")
     name = answer["entry"][0]["resource"]["identifier"][0]["value"]
     assert (by_bundle["prediction_id"], by_bundle["prediction_time"]) == (name, hours(24))
-    assert by_bundle["subject_id"] is None, "the lake did not hold what it was computed from"
-    assert all(row["subject_id"] == 1 for row in of_lake)
+    assert by_bundle["events_version"] is None, "the lake did not hold what it was computed from"
+    assert all(row["subject_id"] == 1 for row in (by_bundle, *of_lake))
+
+
+def known_as(name: str, **more: Any) -> dict[str, Any]:
+    content = copy.deepcopy(bundle())
+    content["entry"][0]["resource"].update(id=name, **more)
+    for entry in content["entry"][1:]:
+        entry["resource"]["subject"] = {"reference": f"Patient/{name}"}
+    return content
+
+
+RECORD_NUMBER = {"type": {"coding": [{"code": "MR"}]}, "value": f" {SECRET}"}
+OTHER_NUMBER = {"system": "urn:insurance", "value": "patient-4713"}
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "identifiers", "subject_id"),
+    [
+        ("", SECRET, [], 1),
+        ("", "ehr-9", [OTHER_NUMBER, RECORD_NUMBER], 1),
+        ("", "patient-4712", [RECORD_NUMBER], 1),  # the EHR's ids are not the lake's numbers
+        ("", "ehr-9", [{"value": SECRET}], 1),
+        ("", "ehr-9", [{"value": "another"}, {"value": None}, None], None),
+        ("", "ehr-9", SECRET, None),
+        ("fhir", "patient-4712", [RECORD_NUMBER], 2),
+        ("fhir", "ehr-9", [RECORD_NUMBER], None),
+    ],
+)
+def test_an_answer_to_a_bundle_is_logged_under_the_patient_whom_the_lake_knows(
+    client: TestClient, settings: Settings, source: str, name: str, identifiers: Any, subject_id: int | None
+) -> None:
+    """By the number that the lake's source reads: a source of tables has the hospital's number of a record."""
+    if source:
+        with stream_record.writing(settings, "synthetic", source):
+            pass
+    assert client.post(at(hours(24)), json=known_as(name, identifier=identifiers)).is_success
+    rows = logged(client, settings)
+    assert {row["subject_id"] for row in rows} == {subject_id}
+    assert SECRET not in str(rows)
 
 
 def test_a_resource_without_a_type_is_counted() -> None:
