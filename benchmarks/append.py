@@ -14,6 +14,7 @@ night and of any rebuild; the rest grows with the hospital, and so a larger one 
 import argparse
 import gzip
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -59,17 +60,17 @@ def ingest(home: Path, extract: Path, seen_at: datetime) -> None:
 
 def divide(extract: Path, before: Path, whole: Path, share: float) -> datetime:
     """Writes the extract as it was before the last share of its rows, and with the night's files; when it was."""
-    tables = {
-        file.relative_to(extract).as_posix().removesuffix(".csv.gz"): pl.read_csv(file, infer_schema=False)
-        for file in sorted(extract.rglob("*.csv.gz"))
-    }
-    dated = {name: next(c for c in KNOWN if c in rows.columns) for name, rows in tables.items()
-             if name not in LISTS and any(c in rows.columns for c in KNOWN)}  # fmt: skip
-    times = pl.concat([tables[name][column] for name, column in dated.items()]).drop_nulls().sort()
-    cut = str(times[int(len(times) * (1 - share))])
-    visits = tables["hosp/admissions"]
+    files = {file.relative_to(extract).as_posix().removesuffix(".csv.gz"): file
+             for file in sorted(extract.rglob("*.csv.gz"))}  # fmt: skip
+    dated = {name: column for name, file in files.items() if name not in LISTS and (column := recorded(file))}
+    times = pl.concat(
+        [read(files[name], [column])[column].str.to_datetime() for name, column in dated.items()]
+    )
+    cut = str(times.drop_nulls().sort()[int((len(times) - times.null_count()) * (1 - share))])
+    visits = read(files["hosp/admissions"], ["hadm_id", "dischtime"])
     ended = visits.filter(pl.col("dischtime") <= cut)["hadm_id"]
-    for name, rows in tables.items():
+    for name, file in files.items():
+        rows = read(file)
         if name in dated:
             late = (pl.col(dated[name]) > cut).fill_null(False)
         elif name in LISTS or "hadm_id" not in rows.columns:
@@ -85,15 +86,27 @@ def divide(extract: Path, before: Path, whole: Path, share: float) -> datetime:
             write(whole / f"{name}.csv.gz", rows)
             continue
         write(before / name / "before.csv.gz", early)
-        write(whole / name / "before.csv.gz", early)
+        (whole / name).mkdir(parents=True, exist_ok=True)
+        os.link(before / name / "before.csv.gz", whole / name / "before.csv.gz")
         if len(night):
             write(whole / name / "night.csv.gz", night)
     return datetime.fromisoformat(cut)
 
 
+def recorded(file: Path) -> str | None:
+    """The column that says when a row of this file was recorded, if it has one."""
+    header = pl.read_csv(file, n_rows=0).columns
+    return next((column for column in KNOWN if column in header), None)
+
+
+def read(file: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    return pl.read_csv(file, infer_schema=False, columns=columns)
+
+
 def write(file: Path, rows: pl.DataFrame) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(gzip.compress(rows.write_csv().encode(), 1, mtime=0))
+    with gzip.GzipFile(file, "wb", 1, mtime=0) as packed:
+        rows.write_csv(packed)
 
 
 class Taken(NamedTuple):

@@ -74,12 +74,16 @@ _PARQUET_FILE = re.compile(r"""["']([^"']+\.parquet)["']""")
 
 _BATCH_ROWS = 1 << 16
 
+_PUSHED_KEYS = 1000
+"""The keys of a join up to which they are looked for while a file is read, so that only their rows are decoded; DuckDB
+does so with 50. Of more than these, to look for each costs what it saves."""
+
 
 @cache
 def _database() -> "duckdb.DuckDBPyConnection":
     import duckdb
 
-    return duckdb.connect()
+    return duckdb.connect(config={"dynamic_or_filter_threshold": _PUSHED_KEYS})
 
 
 def rows(
