@@ -12,7 +12,6 @@ night and of any rebuild; the rest grows with the hospital, and so a larger one 
 """
 
 import argparse
-import gzip
 import json
 import os
 import subprocess
@@ -105,8 +104,7 @@ def read(file: Path, columns: list[str] | None = None) -> pl.DataFrame:
 
 def write(file: Path, rows: pl.DataFrame) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with gzip.GzipFile(file, "wb", 1, mtime=0) as packed:
-        rows.write_csv(packed)
+    rows.write_csv(file, compression="gzip", compression_level=1)
 
 
 class Taken(NamedTuple):
