@@ -3,7 +3,7 @@
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -57,17 +57,24 @@ def todos(yaml_text: str) -> list[tuple[int, str]]:
 
 
 def _comments(sentences: Sequence[str], indent: str) -> Iterator[str]:
+    """Evidence, wrapped, and a question below it.
+
+    >>> list(_comments(["Not read: codes, 28 rows; TODO: is label of codes an outcome?"], ""))
+    ['# Not read: codes, 28 rows', '# TODO: is label of codes an outcome?']
+    """
     for sentence in sentences:
+        evidence, _, question = _plain(sentence).partition("TODO: ")
         yield from textwrap.wrap(
-            _plain(sentence),
+            evidence.rstrip("; "),
             _WIDTH,
             initial_indent=f"{indent}# ",
             subsequent_indent=f"{indent}#   ",
             break_long_words=False,
         )
+        yield from _todos(filter(None, [question]), indent)
 
 
-def _todos(sentences: Sequence[str], indent: str) -> Iterator[str]:
+def _todos(sentences: Iterable[str], indent: str) -> Iterator[str]:
     for sentence in sentences:  # on one line: source check names it
         yield f"{indent}# TODO: {_plain(sentence)}"
 
