@@ -4,6 +4,7 @@ CDS Hooks 2.0 (https://cds-hooks.hl7.org/2.0/): one service for the hook ``patie
 in, RiskAssessments with Provenance out. Both go through the kernel, the known-time rule and the log of ``/predict``.
 """
 
+import time
 from functools import partial
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, uuid5
@@ -26,6 +27,7 @@ from serving.risk import risk_assessment
 from serving.risk.served import ServedVersion
 from serving.schemas import Answer, TaskRisk
 from serving.security import auth
+from serving.security.access import Access
 from serving.security.auth import require
 from serving.security.principal import Principal, Role
 from serving.service import Service
@@ -104,7 +106,7 @@ def router(service: Service) -> APIRouter:
         "/models/{name}/{version}/card",
         summary="The model card of a version",
         responses=openapi.refusals({404: "No card of it was written"}),
-        dependencies=[Depends(require(*Role))],
+        dependencies=[Depends(require(*Role, takes_link=True))],
     )
     async def card(name: str, version: int) -> Response:
         return await answered(service.metrics, _card_page(service, name, version))
@@ -159,8 +161,14 @@ async def _cards(service: Service, request: Request, principal: Principal) -> Re
         NotFoundError,
     ) as reason:  # of this patient: a card says so, and nothing breaks in the EHR
         return JSONResponse({"cards": [_without_risk(_with_what_was_unused(reason, unused))]})
-    base = str(request.base_url)
-    return JSONResponse({"cards": [_card(answer, risk, unused, base) for risk in answer.predictions]})
+    link = partial(_link, service.access, request)
+    return JSONResponse({"cards": [_card(answer, risk, unused, link(risk)) for risk in answer.predictions]})
+
+
+def _link(access: Access, request: Request, risk: TaskRisk) -> str:
+    """The address of the card of the version that answered."""
+    query = access.links.query(risk.model, risk.version, time.time())
+    return f"{access.base_url(request)}models/{risk.model}/{risk.version}/card?{query}"
 
 
 def _with_what_was_unused(reason: Exception, unused: tuple[str, ...]) -> str:
@@ -168,7 +176,7 @@ def _with_what_was_unused(reason: Exception, unused: tuple[str, ...]) -> str:
     return f"{reason} Not used: {'; '.join(unused)}." if unused else str(reason)
 
 
-def _card(answer: Answer, risk: TaskRisk, unused: tuple[str, ...], base: str) -> dict[str, Any]:
+def _card(answer: Answer, risk: TaskRisk, unused: tuple[str, ...], link: str) -> dict[str, Any]:
     above = any(threshold.exceeded for threshold in risk.thresholds)
     factors = "\n".join(f"- {risk_assessment.rationale(factor)}" for factor in risk.factors)
     remarks = "\n\n".join(risk_assessment.notes(answer, risk, unused))
@@ -179,13 +187,7 @@ def _card(answer: Answer, risk: TaskRisk, unused: tuple[str, ...], base: str) ->
         "indicator": "warning" if above else "info",
         "detail": f"{factors}\n\n{remarks}",
         "source": {"label": f"MediScale, {risk.model} version {risk.version}"},
-        "links": [
-            {
-                "label": "Model card",
-                "url": f"{base}models/{risk.model}/{risk.version}/card",
-                "type": "absolute",
-            }
-        ],
+        "links": [{"label": "Model card", "url": link, "type": "absolute"}],
     }
 
 
@@ -221,7 +223,10 @@ async def _card_page(service: Service, name: str, version: int) -> Response:
     return Response(
         page.replace("<header>", f"<header>\n{notice}", 1),
         media_type="text/html; charset=utf-8",
-        headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"},
+        headers={
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+            "Referrer-Policy": "no-referrer",
+        },
     )
 
 

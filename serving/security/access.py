@@ -18,6 +18,7 @@ from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.settings import Settings
 from serving.metrics.prometheus_metrics import Metrics
 from serving.security import api_keys
+from serving.security.card_links import CardLinks
 from serving.security.listening import Listening
 from serving.security.principal import Principal, RefusedError, Role
 from serving.security.rates import Rates
@@ -35,6 +36,8 @@ _WANTED = frozenset(
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-forwarded-host")
 _CHALLENGE = {"WWW_Authenticate": 'Bearer realm="mediscale"'}
 _UNKNOWN = "This request needs a valid key or token: send it as Authorization: Bearer."
+_EXPIRED = "This link is no longer good; open the patient in the EHR again."
+_LINKED = Principal("whoever has a link", "link", frozenset())
 
 Head = Mapping[bytes, bytes]
 
@@ -51,6 +54,7 @@ class Access:
         self._listening = listening
         self._keys: Mapping[bytes, tuple[bytes, float, Principal]] = {}
         self._tokens: Tokens | None = None
+        self.links = CardLinks(settings)
         self._rates, self._failures = Rates(settings.rate_limit), Rates(FAILURES)
         self.required = False
         """Whether a key or token is needed. It never becomes False again."""
@@ -89,8 +93,14 @@ class Access:
         if self._tokens is not None:
             self._tokens.close()
 
-    async def admit(self, request: Request, roles: frozenset[Role]) -> Principal:
-        """Authenticates and authorizes a request: the principal who asks, if they may.
+    def base_url(self, request: Request) -> str:
+        """Where clients reach this server: behind a proxy, which ends TLS, over https."""
+        behind_proxy = self._listening is not None and self._listening.behind_proxy
+        return str(request.base_url.replace(scheme="https") if behind_proxy else request.base_url)
+
+    async def admit(self, request: Request, roles: frozenset[Role], takes_link: bool = False) -> Principal:
+        """Authenticates and authorizes a request: the principal who asks, if they may; with ``takes_link`` whoever has
+        a card's link may.
 
         Raises:
             RefusedError: they may not; it is counted, and in the log without what was asked.
@@ -98,13 +108,15 @@ class Access:
         if self._listening is None:
             return self._local
         try:
-            return await self._admitted(request.scope, roles)
+            return await self._admitted(request.scope, roles, takes_link)
         except RefusedError as refusal:
             self._metrics.refusals.labels(refusal.status).inc()
             self._report(refusal, request.scope)
             raise
 
-    async def _admitted(self, scope: Mapping[str, Any], roles: frozenset[Role]) -> Principal:
+    async def _admitted(
+        self, scope: Mapping[str, Any], roles: frozenset[Role], takes_link: bool
+    ) -> Principal:
         head = _head(scope)
         host = head.get(b"host", b"").lower()
         if self._hosts and _without_port(host) not in self._hosts:
@@ -114,6 +126,8 @@ class Access:
         origin = head.get(b"origin")
         if origin is not None and origin.lower().rpartition(b"://")[2] != host:
             raise RefusedError(403, "Pages of other sites can't ask this server.")
+        if takes_link and self.links.is_valid(scope["path_params"], scope["query_string"], time.time()):
+            return _LINKED
         principal = await self._authenticated(head, scope)
         if principal is not self._local and not self._rates.take(principal.name):
             raise self._rates.refusal()
@@ -141,7 +155,9 @@ class Access:
         address = self._address(head, scope)
         if not self._failures.is_left(address):
             raise self._failures.refusal()
-        raise RefusedError(401, _UNKNOWN, **_CHALLENGE)
+        raise RefusedError(
+            401, _EXPIRED if b"signature=" in scope["query_string"] else _UNKNOWN, **_CHALLENGE
+        )
 
     async def _of_token(
         self, tokens: Tokens, token: bytes, head: Head, scope: Mapping[str, Any]

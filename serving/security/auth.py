@@ -19,8 +19,8 @@ PURPOSE_HEADER = "Purpose-Of-Use"
 class Require(SecurityBase):
     """The dependency of a route: admits whoever has one of the roles; FastAPI names it in the OpenAPI document."""
 
-    def __init__(self, *roles: Role) -> None:
-        self.roles = frozenset(roles)
+    def __init__(self, *roles: Role, takes_link: bool = False) -> None:
+        self.roles, self._takes_link = frozenset(roles), takes_link
         self.model = HTTPBearer(
             description="An API key (`mediscale keys create`) or the hospital's token (OIDC)"
         )
@@ -28,17 +28,17 @@ class Require(SecurityBase):
 
     async def __call__(self, request: Request) -> Principal:
         access: Access = request.app.state.service.access
-        return await access.admit(request, self.roles)
+        return await access.admit(request, self.roles, self._takes_link)
 
 
-def require(*roles: Role) -> Require:
-    """Admits whoever has one of these roles.
+def require(*roles: Role, takes_link: bool = False) -> Require:
+    """Admits whoever has one of these roles or, where it ``takes_link``, a link that a card of CDS Hooks has.
 
     Raises:
         RefusedError: 401 without a valid key or token, 403 without a role, 421 or 403 for another host or site, 429
             beyond a rate.
     """
-    return Require(*roles)
+    return Require(*roles, takes_link=takes_link)
 
 
 def check_role(principal: Principal, role: Role, what: str) -> None:

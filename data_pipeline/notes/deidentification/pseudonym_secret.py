@@ -7,12 +7,12 @@ and the stage finds the secret by the fingerprint.
 import hashlib
 import os
 import re
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from mediscale.core.errors import StorageError
 from mediscale.core.settings import Settings
+from mediscale.storage import durable_files
 
 FILE = "surrogates.key"
 PUBLISHED = "published"
@@ -30,33 +30,8 @@ def home_fingerprint(settings: Settings) -> str:
     settings.home.mkdir(parents=True, exist_ok=True)
     file = settings.home / FILE
     if not file.exists():
-        _make(file)
+        durable_files.create(file, os.urandom(32).hex())
     return _fingerprint(_read_secret(file))
-
-
-def _make(file: Path) -> None:
-    """Makes a new secret atomically; where two processes make one at the same time, the first one stays."""
-    # readable by its owner only
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{FILE}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(os.urandom(32).hex().encode())
-            stream.flush()
-            os.fsync(descriptor)
-        with suppress(FileExistsError):
-            os.link(temporary, file)
-    finally:
-        Path(temporary).unlink()
-    _sync(file.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Flushes the folder's entries to disk: notes under a secret that a power cut lost could not be added to."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def load(settings: Settings, fingerprint: str) -> bytes:

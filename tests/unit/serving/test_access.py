@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,17 +11,18 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from fixtures import lake_patients
 from fixtures.server_process import own_trust
 
 from data_pipeline.safety import emergency
 from mediscale.core import caller
 from mediscale.core.errors import NotFoundError, StorageError, UsageError
 from mediscale.core.settings import Settings
-from mediscale.storage import lake
+from mediscale.storage import lake, registry
 from serving.app import create_app
 from serving.log.prediction_log import PredictionLog
 from serving.risk.models import Predictors
-from serving.security import access, api_keys
+from serving.security import access, api_keys, card_links
 from serving.security.auth import Require
 from serving.security.listening import Listening
 from serving.security.principal import Role
@@ -196,6 +198,35 @@ def test_the_first_key_closes_loopback_for_good(
     api_keys.path(settings).unlink()
     client.app.state.service.check_keys()  # type: ignore[attr-defined]
     assert client.post("/predict", json=BODY).status_code == 401
+
+
+def test_whoever_clicks_the_link_of_a_card_needs_no_key_for_half_a_day(
+    serve: Serve, key: Callable[..., str], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser sends none. The link opens that page of that version alone, on every server of the folder of trust."""
+    ward = bearer(key(Role.CLINICIAN))
+    lake_patients.write_lake(settings)
+    client = serve(NETWORK)
+    hook = {"hook": "patient-view", "hookInstance": "1", "context": {"patientId": "patient-4713"}}
+    (card,) = client.post("/cds-services/mediscale-risk", json=hook, headers=ward).json()["cards"]
+    link = card["links"][0]["url"]
+    assert link.startswith("https://localhost:8000/models/synthetic-mortality/1/card?expires="), (
+        "a proxy ends TLS"
+    )
+    path = link.removeprefix("https://localhost:8000")
+    assert client.get(path).status_code == 404, "no card was written"
+    page = settings.home / "reports" / registry.card_file("synthetic-mortality", 1)
+    page.parent.mkdir()
+    page.write_text("<header></header>")
+    assert serve(NETWORK).get(path).status_code == 200
+    others = [path.replace("/1/", "/2/"), path.replace("expires=", "expires=9"), path[:-1], path.partition("&")[0],
+              path.replace("signature=", "signature=%C3%A9"), path.partition("?")[0]]  # fmt: skip
+    assert {client.get(other).status_code for other in others} == {401}
+    assert client.get("/health" + path[path.index("?") :]).status_code == 401
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + card_links.SECONDS + 1)
+    answer = client.get(path)
+    assert (answer.status_code, "open the patient in the EHR again" in answer.text) == (401, True)
 
 
 def test_a_revoked_or_expired_key_is_refused_like_an_unknown_one(

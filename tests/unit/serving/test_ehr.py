@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
@@ -464,7 +465,7 @@ def test_an_ehr_finds_the_service_and_gets_cards_with_reasons_and_a_link(
         assert "plausible range alone" in card["detail"]  # the models of the tests have no usual ranges
     link = by_prefetch[0]["links"][0]["url"]
     assert client.get(link).status_code == 404
-    model, version = link.split("/")[-3:-1]
+    model, version = urlsplit(link).path.split("/")[-3:-1]
     file = settings.home / "reports" / registry.card_file(model, int(version))
     file.parent.mkdir()
     file.write_text("<header></header><p>What it is for.</p>")
