@@ -23,9 +23,14 @@ TABLE = "table"
 """The key under which a message names its table."""
 
 RULES = (
-    Rule("json_object", "record", "", "the message is a JSON object in UTF-8"),
+    Rule("json_object", "record", "", "the message is a JSON object in UTF-8 that has no name twice"),
     Rule("table_named", "record", "", "the message names a table of the source"),
-    Rule("columns_declared", "record", "", "the message has a column that the source declares for its table"),
+    Rule(
+        "columns_declared",
+        "record",
+        "",
+        "the message has columns that the source declares for its table, each once",
+    ),
 )
 """What every message fulfils; one that does not is a dead letter, with the rule's name as its reason."""
 
@@ -101,11 +106,14 @@ class Reader:
         else:
             columns = self._columns[name]
             decimal = (table.csv or self._source.csv).decimal
-            row = {
-                column: _text(written, decimal)
+            named = [
+                (column, _text(written, decimal))
                 for key, written in record.items()
                 if (column := columns.get(parsing.fold(key).lower()))
-            }
+            ]
+            row = dict(named)
+            if len(row) < len(named):
+                return name, {}, NO_COLUMN
         return (name, row, "") if any(text is not None for text in row.values()) else (name, {}, NO_COLUMN)
 
     def _table_of(self, record: Mapping[str, Any]) -> str | None:
@@ -153,7 +161,13 @@ def _json_object(value: bytes | None) -> dict[str, Any] | None:
     if value is None:
         return None
     try:
-        record = json.loads(value.decode(), parse_float=_Fraction, parse_int=str, parse_constant=str)
+        record = json.loads(
+            value.decode(),
+            parse_float=_Fraction,
+            parse_int=str,
+            parse_constant=str,
+            object_pairs_hook=ndjson.names_once,
+        )
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

@@ -1,8 +1,8 @@
 """NDJSON: nested records, one a line, as columns of texts by the paths that a source declares. FHIR's bulk export.
 
 A path names keys with dots between. Of a list it takes the first element, or the one that brackets choose by its number
-or by what stands at a path of its own: ``code.coding[system=http://loinc.org].code``. Of a FHIR reference,
-``Patient/17``, it is the number.
+or by what stands at a path of its own: ``code.coding[system=http://loinc.org].code``. Of a FHIR reference, such as
+``Patient/17/_history/2``, it is the number, where brackets say so only of one type: ``subject.reference[Patient]``.
 """
 
 import gzip
@@ -22,11 +22,13 @@ BATCH_RECORDS = 16_384
 MAX_LINE = 64 << 20
 """Characters of a line; none is longer."""
 
+_REFERENCE = re.compile(r"(?:.*/)?([A-Za-z]+)/([^/]+)(?:/_history/[^/]+)?")
+"""A resource by its type and number, on whatever server and in whichever version."""
 _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\[([^\]]+)\])?(?:\.(?!$)|$)")
 
 
 class Step(NamedTuple):
-    """A key, and which element is meant where its value is a list."""
+    """A key, and which element is meant where its value is a list, or which type of resource where it refers to one."""
 
     key: str
     number: int = 0
@@ -54,9 +56,14 @@ def steps(path: str) -> tuple[Step, ...]:
             )
         key, chosen = match.groups()
         field, equals, value = (chosen or "").partition("=")
-        if chosen and not equals and not chosen.isdecimal():
+        if equals:
+            parsed.append(Step(key, field=field, value=value))
+        elif chosen and key == "reference":
+            parsed.append(Step(key, value=chosen))
+        elif chosen and not chosen.isdecimal():
             raise ValueError(f"{path!r} chooses from a list by {chosen!r}: write a number, or FIELD=VALUE")
-        parsed.append(Step(key, field=field, value=value) if equals else Step(key, int(chosen or 0)))
+        else:
+            parsed.append(Step(key, int(chosen or 0)))
         position = match.end()
     return tuple(parsed)
 
@@ -73,9 +80,16 @@ def value_at(record: Any, path: str) -> str | None:
         return str(record).lower()
     if not isinstance(record, str):
         return json.dumps(record)
-    return (
-        record.rpartition("/")[2].removeprefix("urn:uuid:") if steps(path)[-1].key == "reference" else record
-    )
+    last = steps(path)[-1]
+    return _referenced(record, last.value) if last.key == "reference" else record
+
+
+def _referenced(reference: str, wanted: str) -> str | None:
+    """The number of the resource that is referred to; null where it is of another type than the wanted one."""
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:  # a number without a type, or what names no resource of an extract
+        return reference.removeprefix("urn:uuid:")
+    return match[2] if wanted in ("", match[1]) else None
 
 
 def _chosen(elements: list[Any], step: Step) -> Any:
@@ -140,13 +154,18 @@ def _object(line: str) -> dict[str, Any]:
         ValueError: there is none, or one that readers take differently, for a name stands twice in it.
         RecursionError: it is too deep.
     """
-    record = json.loads(line, parse_float=str, parse_int=str, object_pairs_hook=_with_names_once)
+    record = json.loads(line, parse_float=str, parse_int=str, object_pairs_hook=names_once)
     if isinstance(record, dict):
         return record
     raise ValueError
 
 
-def _with_names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, as ``object_pairs_hook`` gets it.
+
+    Raises:
+        ValueError: a name stands twice in it.
+    """
     named = dict(pairs)
     if len(named) < len(pairs):
         raise ValueError

@@ -70,6 +70,17 @@ def test_a_fhir_resource_says_itself_of_which_table_it_is() -> None:
         ("mimic-iii", b'{"table": "labevents", "value": "\xff"}', messages.NOT_JSON),
         ("mimic-iii", b"[" * 100_000, messages.NOT_JSON),
         ("mimic-iii", b'["labevents"]', messages.NOT_JSON),
+        (
+            "mimic-iii",
+            b'{"table": "labevents", "subject_id": 17, "valuenum": 1, "valuenum": 2}',
+            messages.NOT_JSON,
+        ),
+        (
+            "fhir",
+            b'{"resourceType": "Observation", "valueQuantity": {"value": 1, "value": 2}}',
+            messages.NOT_JSON,
+        ),
+        ("mimic-iii", b'{"table": "labevents", "subject_id": 17, "SUBJECT_ID": 18}', messages.NO_COLUMN),
         ("mimic-iii", b'{"subject_id": 17}', messages.NO_TABLE),
         ("mimic-iii", b'{"table": ["labevents"], "subject_id": 17}', messages.NO_TABLE),
         ("mimic-iii", b'{"table": "secrets", "subject_id": 17}', messages.NO_TABLE),

@@ -48,6 +48,24 @@ def test_what_stands_at_a_path(path: str, value: str | None) -> None:
     assert ndjson.value_at(PRESSURE, path) == value
 
 
+@pytest.mark.parametrize("server", ["", "/", "https://a.example/fhir/"])
+@pytest.mark.parametrize("number", ["17", "abc", "A-1.b"])
+@pytest.mark.parametrize("version", ["", "/_history/2", "/_history/abc"])
+def test_a_reference_is_its_resource_in_every_version_on_every_server(
+    server: str, number: str, version: str
+) -> None:
+    """Of another type it is nobody: a device's number is not the patient's who has it, nor a version's."""
+    record = {"subject": {"reference": f"{server}Patient/{number}{version}"}}
+    assert ndjson.value_at(record, "subject.reference[Patient]") == number
+    assert ndjson.value_at(record, "subject.reference[Device]") is None
+    assert ndjson.value_at(record, "subject.reference") == number
+
+
+@pytest.mark.parametrize("reference", ["17", "#17", "Patient?identifier=http://a|17", "Patient/17/"])
+def test_a_reference_that_names_no_resource_by_its_type_stays_as_it_is_written(reference: str) -> None:
+    assert ndjson.value_at({"reference": reference}, "reference[Patient]") == reference
+
+
 @pytest.mark.parametrize("path", ["", "a..b", "a[", "a[b]", "a.", "1a"])
 def test_what_is_no_path_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match=r"is no path|chooses from a list by"):
