@@ -7,13 +7,11 @@ CPU is that of the whole process tree between two lines of progress; its page fa
 """
 
 import argparse
-import io
 import json
 import os
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 import threading
 import time
@@ -24,7 +22,8 @@ from pathlib import Path
 
 import psutil
 
-OURS = Path(__file__).resolve().parent.parent
+from benchmarks.rollback import ROOT, extract
+
 _ENDED = re.compile(r"^ {2,}\d+\.\ds  (\w+)")
 """A line of progress of a stage that has ended."""
 
@@ -113,14 +112,6 @@ def pss(process: psutil.Process) -> int:
         return 0
 
 
-def checked_out(commit: str, into: Path) -> Path:
-    """The files of a commit of this repository."""
-    archive = subprocess.run(["git", "archive", commit], cwd=OURS, check=True, capture_output=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(into, filter="data")
-    return into
-
-
 def show_stages(ours: Loop, other: Loop | None) -> None:
     for stage, now in sorted(ours.stages.items(), key=lambda item: -item[1].cpu)[:10]:
         line = f"  {stage:<18} {now.cpu:7.1f} CPU s  {now.faults / 1e6:6.2f} million page faults"
@@ -152,12 +143,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if options.beside:
             home = Path(folder) / "other"
-            other = run(checked_out(options.beside, Path(folder) / "checkout"), home, options.size)
+            extract(options.beside, Path(folder) / "checkout")
+            other = run(Path(folder) / "checkout", home, options.size)
             print(f"{options.beside}: {other.seconds:.0f} s")
             beside_oracle(home)
         home = Path(folder) / "ours"
-        ours = run(OURS, home, options.size)
-        again = run(OURS, home, options.size)
+        ours = run(ROOT, home, options.size)
+        again = run(ROOT, home, options.size)
         print(
             f"{options.size}: first run {ours.seconds:.0f} s, peak {ours.peak / 2**30:.1f} GiB; "
             f"unchanged rerun {again.seconds:.1f} s"

@@ -23,16 +23,27 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
-from benchmarks.predict_beside import make_key
-from benchmarks.predict_request import SERVE, TWO_VALUES, free_port, promote, running, set_apart, write_model
+from benchmarks.predict_request import (
+    SERVE,
+    TWO_VALUES,
+    cpu_seconds,
+    free_port,
+    promote,
+    running,
+    set_apart,
+    write_model,
+)
 from data_pipeline.features import kernel, plain_inputs
+from mediscale.core import caller
 from mediscale.core.settings import Settings
+from serving.security import api_keys
+from serving.security.principal import Role
 
 ROOT = Path(__file__).parents[1]
 BENTOML = ROOT / ".venv-interop" / "bentoml" / "bin"
@@ -131,7 +142,7 @@ def main() -> None:
         write_model(model, "mortality")
         promote(Settings(home=home / "home"), {"mortality": model}, ("mortality",))
         os.environ |= {"MODEL": str(model / "model.json"), "ANSWER": str(home / "answer.json")}
-        key = make_key(Path(os.environ["MEDISCALE_TRUST"]))
+        key = make_key(Settings(home=home / "home"))
         ours = Server(
             "ours, everything on",
             (sys.executable, "-c", SERVE, str(home / "home"), "PORT"),
@@ -144,6 +155,11 @@ def main() -> None:
         measured = [measure(ours, keep=home / "answer.json")]
         measured += [measure(server) for server in others(home, model)]
     show(measured)
+
+
+def make_key(settings: Settings) -> str:
+    now = caller.now()
+    return api_keys.create(settings, "bench", (Role.CLINICIAN,), now + timedelta(days=1), "bench", now)[1]
 
 
 def others(home: Path, model: Path) -> Iterator[Server]:
@@ -278,11 +294,6 @@ class Asking:
                 time.sleep(max(0.0, at - time.perf_counter()))
                 sent.append(clients.submit(send, at))
             return [done.result() for done in sent]
-
-
-def cpu_seconds(server: psutil.Process) -> float:
-    times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
-    return float(sum(time.user + time.system for time in times))
 
 
 def show(measured: Sequence[Measured]) -> None:
