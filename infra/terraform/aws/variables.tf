@@ -1,4 +1,4 @@
-# The same in aws/, gcp/ and azure/: what a hospital says of its cluster, whichever cloud it has.
+# What a hospital says of its cluster, whichever cloud it has: azure/ and gcp/ link to this file.
 
 variable "name" {
   description = "Beginning of every name; lower-case letters, digits and dashes."
