@@ -19,6 +19,7 @@ from serving import refusals
 from serving.language.languages import Languages
 from serving.log import logged_answers
 from serving.log.prediction_log import PredictionLog
+from serving.requests import json_body
 from serving.risk.models import Predictors
 from serving.routes import admin, analyze, approvals, docs, ehr, feedback, generate, openai, predict
 from serving.security.listening import Listening
@@ -105,10 +106,10 @@ async def _unroutable(request: Request, error: Exception) -> Response:
 
 
 async def _unreadable(request: Request, error: Exception) -> Response:
-    """Which fields are wrong and why; what was sent is not repeated."""
+    """Which part of the address is wrong and why; what was sent is not repeated."""
     assert isinstance(error, RequestValidationError)  # for the types
-    wrong = [(".".join(map(str, each["loc"][1:])) or "the body", each["msg"]) for each in error.errors()]
-    sentence = f"The request can't be read: {'; '.join(f'{field}: {why}' for field, why in wrong)}."
+    mistakes = [each | {"loc": each["loc"][1:]} for each in error.errors()]
+    sentence = json_body.sentence(mistakes, request.path_params)
     _count(request, 422)
     return Response(refusals.problem(sentence, 422), 422, media_type="application/json")
 

@@ -1,5 +1,7 @@
 """What pydantic says of a value, in the words of a sentence that names a place."""
 
+import re
+
 
 def in_words(message: str) -> str:
     """The message as it follows ``place: ``.
@@ -8,8 +10,12 @@ def in_words(message: str) -> str:
     ('must be below 1', 'is missing', 'it is empty')
     >>> in_words("Input should be a valid integer, unable to parse string as an integer")
     'must be an integer'
+    >>> in_words("List should have at most 4 items after validation, not 5")
+    'must have at most 4 items'
     """
-    message = message.removeprefix("Value error, ").partition(", unable to parse")[0]
+    message = message.removeprefix("Value error, ")
+    message = re.sub(r", unable to parse .*| after validation.*", "", message)
+    message = re.sub(r"^(String|List|Tuple|Set|Dictionary|Value|Decimal input) should ", "must ", message)
     for theirs, ours in _WORDS.items():
         message = message.replace(theirs, ours)
     return f"{message[:1].lower()}{message[1:]}"
@@ -17,6 +23,7 @@ def in_words(message: str) -> str:
 
 _WORDS = {
     "Input should be a valid list": "must be a list",
+    "Input should be a valid array": "must be a list",
     "Input should be a valid integer": "must be an integer",
     "Input should be a valid dictionary": "must be a mapping of names to values",
     "Input should be a valid tuple": "must be a list",

@@ -209,7 +209,7 @@ def test_more_sockets_than_the_limit_are_answered_503_and_idle_ones_go(server: S
         (b"POST /predict/", 404, "There is no such address"),
         (b"PUT /predict", 405, "does not take PUT; it takes POST"),
         (b"OPTIONS /predict", 405, "does not take OPTIONS; it takes POST"),
-        (b"POST /models/x/y/predict", 422, "version: Input should be a valid integer"),
+        (b"POST /models/x/y/predict", 422, "version must be an integer"),
         (b"POST /predict?a=%ff", 422, "a parameter that is unknown here"),
         (b"BREW /predict", 400, "is not valid HTTP/1.1"),
         (b"GET /live HTTP/1.1\r\ncontent-length: -1\r\nx:", 400, "is not valid HTTP/1.1"),

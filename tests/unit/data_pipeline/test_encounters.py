@@ -184,7 +184,7 @@ ENCOUNTER = yaml.safe_load((task_names.FOLDER / "optional" / "encounter_readmiss
         ({"x": "*"}, "x: .* could read the codes OUTCOME//"),
         ({"x": "OUT*"}, "x: .* could read the codes OUTCOME//"),
         ({"lactate": "LAB//1"}, "lactate is a concept"),
-        ({"X": "LAB//1"}, "string should match pattern"),
+        ({"X": "LAB//1"}, "must match pattern"),
         ({"prior_emergency_visits": "LAB//1"}, "prior_emergency_visits has two codes"),
         ({f"x{i}": f"LAB//{i}" for i in range(150)}, "a task can have 150"),
     ],

@@ -107,14 +107,14 @@ def test_an_unknown_source_is_refused_with_those_that_exist() -> None:
                 "description: a clinic",
                 "description: a clinic\nassumptions: {x: {interval: 99999999999 days, because: x}}",
             ),
-            "assumptions.x.interval: string should match pattern",
+            "assumptions.x.interval: must match pattern",
         ),
         (
             (
                 "description: a clinic",
                 "description: a clinic\nassumptions: {x: {interval: 2 days, because: ''}}",
             ),
-            "assumptions.x.because: string should have at least 1 character",
+            "assumptions.x.because: must have at least 1 character",
         ),
         (
             (
@@ -267,7 +267,7 @@ def test_what_the_grammar_says_of_columns_and_patients_is_checked(added: str, se
 @pytest.mark.parametrize(
     ("csv", "sentence"),
     [
-        ("{delimiter: ';;'}", "csv.delimiter: string should have at most 1 character"),
+        ("{delimiter: ';;'}", "csv.delimiter: must have at most 1 character"),
         ("{encoding: klingon}", "no encoding is called klingon"),
         ("{encoding: rot13}", "no encoding is called rot13"),
         ("{encoding: undefined}", "no encoding is called undefined"),

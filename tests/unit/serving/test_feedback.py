@@ -130,7 +130,7 @@ def test_feedback_is_kept_with_the_version_and_the_patient_of_its_answer(
         ("w-1-3", "wrong", {"task": "sepsis"}, 422, "not about that task"),
         ("w-1-2", "wrong", {"corrected_answer": "0.9"}, 422, "A risk has no corrected_answer"),
         ("w-1-1", "wrong", {"corrected_answer": "x" * 3000 + "\0"}, 422, "corrected_answer"),
-        ("w-1-1", "wrong", {"comment": "x"}, 422, "unknown"),
+        ("w-1-1", "wrong", {"comment": "x"}, 422, "comment is not known here"),
     ],
 )
 def test_what_is_no_feedback_is_refused_and_leaves_nothing(

@@ -32,7 +32,31 @@ BLANK = {"role": "user", "content": " "}
         (CompletionRequest, {"prompt": [[1], [2**40]]}, "a token's number is from 0 to 2147483647."),
         (ChatRequest, {"messages": [ASSISTANT]}, "the last of the messages must ask something: role user,"),
         (ChatRequest, {"messages": [ASSISTANT, BLANK]}, "the last of the messages must ask something"),
-        (CompletionRequest, {"prompt": "a", "presence_penalty": 0.5}, "presence_penalty: input should be 0."),
+        (CompletionRequest, {"prompt": "a", "presence_penalty": 0.5}, "presence_penalty must be 0."),
+        (CompletionRequest, {"prompt": ["a", 1]}, "prompt[1] must be text or a list."),
+        (
+            CompletionRequest,
+            {"prompt": "a", "stop": 5, "n": 2},
+            "stop must be text or a list (and 1 more).",
+        ),
+        (
+            ChatRequest,
+            {"messages": [{"role": "user", "content": 5}]},
+            "messages[0].content must be text or a list.",
+        ),
+        (ChatRequest, {"messages": [{"role": "user"}]}, "messages[0].content is missing."),
+        (
+            ChatRequest,
+            {"messages": [{"role": "user", "content": []}]},
+            "must be text or have at least 1 item.",
+        ),
+        (GenerateRequest, {"question": "a", "patient": {"agee": 70}}, "agee is not known here;"),
+        (GenerateRequest, {"question": "a", "4711 Doe": 70}, "a field is not known here;"),
+        (
+            FeedbackRequest,
+            {"prediction_id": "a", "verdict": "bad"},
+            "verdict must be 'helpful', 'wrong' or 'unsafe'.",
+        ),
         (
             CompletionRequest,
             {"prompt": "a", "stream_options": {"include_usage": True}},
@@ -43,7 +67,7 @@ BLANK = {"role": "user", "content": " "}
 def test_what_asks_nothing_is_one_sentence(shape: type[BaseModel], body: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError) as refused:
         json_body.parse(json.dumps(body).encode(), shape)
-    assert str(refused.value).startswith("The request can't be answered, ")
+    assert str(refused.value).startswith("The request can't be answered: ")
     assert says in str(refused.value)
 
 
