@@ -19,7 +19,7 @@ from data_pipeline.documents import questions
 from data_pipeline.documents.questions import Question
 from mediscale.core.refs import parse_version
 from mediscale.core.settings import Settings
-from mediscale.inference import language_version, model_files, prompts
+from mediscale.inference import language_version, model_files
 from mediscale.inference.language import LanguageModel
 from training.language import language_model
 
@@ -30,7 +30,7 @@ def rows(model: LanguageModel, asked: Sequence[Question]) -> Iterator[dict[str, 
     """The multiple-choice questions, each with the very prompt that serving sends."""
     for question in asked:
         if question.options:
-            prompt = prompts.prompt(model.tokenizer, question.question, question.context, model.instruction)
+            prompt = model.prompt(question.question, question.context)
             text = prompt.rstrip()
             white_space = prompt.removeprefix(text)
             choices = [f"{white_space}{option}" for option in question.options]

@@ -74,7 +74,7 @@ def features(
     return Features(values[:, 0], values[:, 1])
 
 
-class Examples(NamedTuple):
+class LabelledEvidence(NamedTuple):
     """Evidence for questions, (n, features), and what a fit takes beside it, (n,)."""
 
     values: Floats
@@ -95,7 +95,7 @@ def _of_small_indexes(
     embedded: Callable[[str], Vectors],
     passages_each: int,
     count: int,
-) -> Examples:
+) -> LabelledEvidence:
     """The evidence in small indexes for the questions that they answer, and for as many others."""
     draw = np.random.default_rng(0)
     rows = draw.permutation(index.manifest.passages)
@@ -114,7 +114,7 @@ def _of_small_indexes(
                     for each in drawn_questions
                 ]
     weight = SMALL_WEIGHT * 2 * len(questions) / max(len(examples), 1)
-    return Examples(
+    return LabelledEvidence(
         np.array([values for values, _, _ in examples]).reshape(-1, len(FEATURES)),
         np.array([answerable for _, answerable, _ in examples], np.bool_),
         np.array([family for _, _, family in examples], np.str_),
@@ -227,7 +227,7 @@ def fit(index: Index, questions: Sequence[Question]) -> Abstention:
     embedded = cache(index.embedder.question)
     whole = _of_whole_index(features(index, fitting, embedded), fitting)
     small = [_of_small_indexes(index, fitting, embedded, *sizes) for sizes in SMALL_INDEXES.items()]
-    every = Examples(*(np.concatenate(columns) for columns in zip(whole, *small, strict=True)))
+    every = LabelledEvidence(*(np.concatenate(columns) for columns in zip(whole, *small, strict=True)))
     weights, intercept = _logistic(every)
     confidence = _out_of_fold(every)[: len(whole.values)]
     return Abstention(
@@ -238,9 +238,9 @@ def fit(index: Index, questions: Sequence[Question]) -> Abstention:
     )
 
 
-def _of_whole_index(both: Features, questions: Sequence[Question]) -> Examples:
+def _of_whole_index(both: Features, questions: Sequence[Question]) -> LabelledEvidence:
     n = len(questions)
-    return Examples(
+    return LabelledEvidence(
         np.vstack(both),
         np.arange(2 * n) < n,
         np.array([question.family for question in questions] * 2, np.str_),
@@ -248,18 +248,18 @@ def _of_whole_index(both: Features, questions: Sequence[Question]) -> Examples:
     )
 
 
-def _out_of_fold(examples: Examples) -> Floats:
+def _out_of_fold(examples: LabelledEvidence) -> Floats:
     """The confidence for each example by weights that were fitted without its family."""
     from sklearn.model_selection import GroupKFold
 
     confidence = np.empty(len(examples.values))
     for rest, fold in GroupKFold(FOLDS).split(examples.values, groups=examples.families):
-        weights, intercept = _logistic(Examples(*(column[rest] for column in examples)))
+        weights, intercept = _logistic(LabelledEvidence(*(column[rest] for column in examples)))
         confidence[fold] = 1 / (1 + np.exp(-(examples.values[fold] @ weights + intercept)))
     return confidence
 
 
-def _logistic(examples: Examples) -> tuple[Floats, float]:
+def _logistic(examples: LabelledEvidence) -> tuple[Floats, float]:
     """Coefficients on the features as they are."""
     from sklearn.linear_model import LogisticRegression
 

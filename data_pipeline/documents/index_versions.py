@@ -130,7 +130,7 @@ def build(settings: Settings, name: str, read: Read, embedder: str, key: str) ->
 
 
 def add(
-    settings: Settings, name: str, read: Read, embedder: str = embedders.PACKAGED, key: str = ""
+    settings: Settings, name: str, read: Read, embedder: str = embedders.PACKAGED
 ) -> tuple[Path, Manifest]:
     """A version with documents added to the newest one, or a first one of them. A file that is there is replaced.
 
@@ -157,7 +157,7 @@ def add(
             contents = Contents(new, vectors, used, rejected, abstention_fit.of_own_questions(settings, used))
         else:
             contents = _added(before, new, vectors, rejected, {each.file for each in read.documents})
-        return _write(settings, name, contents, key)
+        return _write(settings, name, contents)
 
 
 def _check_complete(settings: Settings, name: str, read: AbstractSet[str]) -> None:

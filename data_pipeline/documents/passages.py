@@ -67,7 +67,7 @@ class Document:
     subject_id: int | None = None
 
 
-def table(documents: Iterable[Document], longest: int = LONGEST) -> pa.Table:
+def table(documents: Iterable[Document]) -> pa.Table:
     """The passages of documents in their order, with the columns ``PASSAGES``."""
     rows = [
         {
@@ -79,7 +79,7 @@ def table(documents: Iterable[Document], longest: int = LONGEST) -> pa.Table:
         }
         for document in documents
         for start, stop, title in _sections(document)
-        for begin, end in _packed(document.text[start:stop], longest)
+        for begin, end in _packed(document.text[start:stop])
     ]
     return pa.Table.from_pylist(rows, schema=PASSAGES)
 
@@ -111,13 +111,13 @@ def _says_something(section: str, title: str) -> bool:
 _CARRIED = [name for name in PASSAGES.names if name not in ("text", "start", "end")]
 
 
-def _packed(text: str, longest: int) -> Iterator[Span]:
+def _packed(text: str) -> Iterator[Span]:
     """Whole sentences, as many as fit; a sentence that is longer than a passage is cut at blanks."""
     current: Span | None = None
     for sentence in sentences(text):
-        for piece in _pieces(text, sentence, longest):
+        for piece in _pieces(text, sentence):
             if current and (
-                piece.end - current.start > longest
+                piece.end - current.start > LONGEST
                 or (current.end - current.start >= SHORTEST and "\n\n" in text[current.end : piece.start])
             ):
                 yield current
@@ -127,11 +127,11 @@ def _packed(text: str, longest: int) -> Iterator[Span]:
         yield current
 
 
-def _pieces(text: str, sentence: Span, longest: int) -> Iterator[Span]:
+def _pieces(text: str, sentence: Span) -> Iterator[Span]:
     start = sentence.start
-    while sentence.end - start > longest:
-        blank = text.rfind(" ", start + 1, start + longest)
-        end = blank if blank > start else start + longest
+    while sentence.end - start > LONGEST:
+        blank = text.rfind(" ", start + 1, start + LONGEST)
+        end = blank if blank > start else start + LONGEST
         yield Span(start, end)
         start = end + (blank > start)
     if start < sentence.end:

@@ -55,14 +55,14 @@ def _packaged(threads: int) -> Embedder:
 
 def _of_hub(settings: Settings, text: str, threads: int) -> Embedder:
     """A model of the library sentence-transformers, whose repositories have an ONNX file each."""
-    name, _, revision = text.partition("@")
-    revision = revision or REVISIONS.get(name, "")
-    if not revision or name.count("/") != 1:
+    pinned = hub_files.pinned(text, REVISIONS)
+    if pinned is None:
         names = ", ".join([PACKAGED, *REVISIONS])
         raise UsageError(
             f"No revision of the embedder {text!r} is pinned. Name one of {names}, or another repository of the hub "
             "as NAME@REVISION."
         )
+    name, revision = pinned
     files = settings.home / "embedders" / f"{name.replace('/', '--')}-{revision[:12]}"
     if not files.exists():
         partial = files.with_suffix(".partial")

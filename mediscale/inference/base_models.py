@@ -66,15 +66,14 @@ def resolve(text: str) -> Base:
         return Base(name=OFFLINE, revision=_file_digest(_packaged())[:40])
     if Path(text).is_dir():
         return Base(name=str(Path(text).resolve()), revision=digest(Path(text)))
-    name, _, revision = text.partition("@")
-    revision = revision or REVISIONS.get(name, "")
-    if not revision or name.count("/") != 1:
+    pinned = hub_files.pinned(text, REVISIONS)
+    if pinned is None:
         names = ", ".join([OFFLINE, *REVISIONS])
         raise UsageError(
             f"There is no base model {text!r}: it is no folder, and no revision of that name is pinned. Name one of "
             f"{names}, another repository of the hub as NAME@REVISION, or a folder."
         )
-    return Base(name=name, revision=revision)
+    return Base(name=pinned[0], revision=pinned[1])
 
 
 def folder(settings: Settings, base: Base) -> Path:

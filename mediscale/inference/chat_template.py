@@ -1,12 +1,14 @@
 """Chat template of a base model: a conversation as the text after which its answer begins.
 
-A server that asks an engine elsewhere has the template from the version's specification, and neither the base nor
-transformers. It renders as transformers does, in Jinja's sandbox, for templates come from repositories of others.
+Training and evaluation have it from the tokenizer. A server that asks an engine elsewhere has it from the version's
+specification, and neither the base nor transformers. It renders as transformers does, in Jinja's sandbox, for templates
+come from repositories of others.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from mediscale.core.errors import InputError
@@ -17,6 +19,11 @@ Message = Mapping[str, str]
 
 class ChatTemplate:
     """The template of one base."""
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "ChatTemplate":
+        """A tokenizer's template."""
+        return cls(tokenizer.chat_template or "", special_tokens(tokenizer))
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """``source`` is empty where the base has none; ``special_tokens`` are those that it may name, by role."""
@@ -29,28 +36,45 @@ class ChatTemplate:
         Raises:
             InputError: the template does not take such turns.
         """
-        from jinja2 import TemplateError
-
         if self._template is None:
             return "\n\n".join([*(message["content"] for message in messages), "Answer:"])
-        try:
-            return self._rendered(messages)
-        except TemplateError:
-            pass
-        try:
-            return self._rendered(_without_system(messages))  # some know no system's turn
-        except TemplateError as error:
-            raise InputError(
-                "The model's chat template does not take these messages; let user and assistant take turns, a user "
-                "first and last."
-            ) from error
+        return self._rendered(messages)[1]
 
-    def _rendered(self, messages: Sequence[Message]) -> str:
+    def accepted(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as the template takes them: some templates know no system's turn.
+
+        Raises:
+            InputError: the template does not take such turns.
+        """
+        return self._rendered(messages)[0]
+
+    def _rendered(self, messages: Sequence[Message]) -> tuple[list[Message], str]:
+        from jinja2 import TemplateError
+
         assert self._template is not None
-        rendered: str = self._template.render(
-            **self._special_tokens, messages=messages, tools=None, documents=None, add_generation_prompt=True
-        )
-        return rendered
+        others = {"tools": None, "documents": None, "add_generation_prompt": True}
+        for form in (list(messages), _without_system(messages)):
+            try:
+                return form, self._template.render(**self._special_tokens, **others, messages=form)
+            except TemplateError as error:
+                refusal = error
+        raise InputError(
+            "The model's chat template does not take these messages; let user and assistant take turns, a user first "
+            "and last."
+        ) from refusal
+
+
+def conversation(question: str, context: str, instruction: str) -> list[Message]:
+    """A question with its context as a conversation, the instruction before it."""
+    request = f"{context}\n\n{question}" if context else question
+    return [{"role": "system", "content": instruction}, {"role": "user", "content": request}]
+
+
+def special_tokens(tokenizer: Any) -> dict[str, str]:
+    """The tokenizer's tokens with a role, which a chat template may name."""
+    return {
+        role: str(token) for role, token in tokenizer.special_tokens_map.items() if isinstance(token, str)
+    }
 
 
 def _without_system(messages: Sequence[Message]) -> list[Message]:
@@ -63,19 +87,25 @@ def _without_system(messages: Sequence[Message]) -> list[Message]:
 
 def _environment() -> Any:
     from jinja2.exceptions import TemplateError
-    from jinja2.ext import loopcontrols
+    from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """``{% generation %}`` marks what the assistant says, and leaves the text as it is."""
+
+        tags = frozenset({"generation"})
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
 
-    def tojson(value: Any, ensure_ascii: bool = False, **layout: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, **layout)
-
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
     )
-    environment.filters["tojson"] = tojson
+    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return environment

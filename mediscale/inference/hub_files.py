@@ -1,11 +1,18 @@
 """Files of the hub of pretrained models, at a pinned revision, or one sentence on why they can't be had."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from logging import ERROR, getLogger
 from pathlib import Path
 
 from mediscale.core.errors import UsageError
+
+
+def pinned(text: str, revisions: Mapping[str, str]) -> tuple[str, str] | None:
+    """A repository and its revision: a name with a revision of ours, or NAME@REVISION; None of anything else."""
+    name, _, revision = text.partition("@")
+    revision = revision or revisions.get(name, "")
+    return (name, revision) if revision and name.count("/") == 1 else None
 
 
 def fetch(repository: str, revision: str, into: Path, patterns: Sequence[str], packaged: str) -> None:

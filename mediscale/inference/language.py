@@ -13,8 +13,8 @@ import numpy as np
 
 from mediscale.core.errors import BusyError, InputError
 from mediscale.inference import collate
+from mediscale.inference.chat_template import ChatTemplate, conversation
 from mediscale.inference.language_spec import INSTRUCTION
-from mediscale.inference.prompts import prompt
 from mediscale.inference.sampling import Sampling, Token
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class LanguageModel:
     def __init__(self, network: Any, tokenizer: Any, instruction: str = INSTRUCTION) -> None:
         self.network, self.tokenizer, self.instruction = network.eval(), tokenizer, instruction
         self._device = next(network.parameters()).device
+        self._template = ChatTemplate.of(tokenizer)
 
     @contextmanager
     def base(self) -> Iterator[None]:
@@ -222,9 +223,12 @@ class LanguageModel:
         first = int(likelihoods.argmax())
         return self.tokenizer.decode([first]), float(likelihoods[first])
 
+    def prompt(self, question: str, context: str = "") -> str:
+        """The text after which the answer to a question begins."""
+        return self._template.render(conversation(question, context, self.instruction))
+
     def _prompt_tokens(self, question: str, context: str, reserved: int) -> list[int]:
-        text = prompt(self.tokenizer, question, context, self.instruction)
-        ids = self.encode(text, special=self.tokenizer.chat_template is None)
+        ids = self.encode(self.prompt(question, context), special=self.tokenizer.chat_template is None)
         if reserved >= self.window:
             raise InputError(
                 f"An answer of {reserved} tokens does not fit into the model's window of {self.window}."

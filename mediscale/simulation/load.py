@@ -9,6 +9,8 @@ from typing import Any
 
 CLIENTS = 2
 TIMEOUT_SECONDS = 120.0
+_NEWEST = 20
+"""Answers."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ class Load:
     """When each came, and by which version."""
     seconds: list[float] = field(default_factory=list)
 
-    def by(self, version: int, least: int = 20) -> bool:
+    def by(self, version: int) -> bool:
         """Whether the newest answers are all by a version."""
-        newest = self.answers[-least:]
-        return len(newest) == least and {answered for _, answered in newest} == {version}
+        newest = self.answers[-_NEWEST:]
+        return len(newest) == _NEWEST and {answered for _, answered in newest} == {version}
 
 
 @contextmanager

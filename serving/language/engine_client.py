@@ -17,7 +17,7 @@ import numpy as np
 
 from mediscale.core.errors import InputError, UsageError
 from mediscale.core.settings import Settings
-from mediscale.inference.chat_template import ChatTemplate
+from mediscale.inference.chat_template import ChatTemplate, conversation
 from mediscale.inference.language_spec import KnownText, LanguageSpec
 from mediscale.inference.language_version import TOLERANCE
 from mediscale.inference.sampling import Sampling, Token
@@ -119,9 +119,7 @@ class EngineClient:
 
     def _likelihood(self, text: KnownText) -> float:
         """Log-likelihood per token that the engine gives a known answer."""
-        question = {"role": "user", "content": text.question}
-        instruction = {"role": "system", "content": self._spec.instruction}
-        prompt = self._template.render([instruction, question])
+        prompt = self._template.render(conversation(text.question, "", self._spec.instruction))
         answer = text.answer if self._spec.chat_template else f" {text.answer}"
         special = not self._spec.chat_template
         scored = self._scored(prompt + answer, special)

@@ -15,7 +15,7 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
 from mediscale.inference import language_spec, model_files, model_signature
-from mediscale.inference.chat_template import ChatTemplate
+from mediscale.inference.chat_template import ChatTemplate, conversation
 from mediscale.inference.language_spec import LanguageSpec
 from mediscale.inference.model_files import LANGUAGE_FILE
 from mediscale.storage import history, registry, seen_tables, traffic
@@ -54,10 +54,7 @@ class ServedLanguage:
     @cached_property
     def _around_question(self) -> tuple[str, str]:
         """What stands before and after a question in the prompt of this version."""
-        turns = [
-            {"role": "system", "content": self.spec.instruction},
-            {"role": "user", "content": _QUESTION},
-        ]
+        turns = conversation(_QUESTION, "", self.spec.instruction)
         before, _, after = self.template.render(turns).partition(_QUESTION)
         return before, after
 

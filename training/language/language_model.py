@@ -14,7 +14,7 @@ from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import DEEP_LEARNING, Context, Stage
-from mediscale.inference import base_models, language_version, prompts
+from mediscale.inference import base_models, chat_template, language_version
 from mediscale.inference.base_models import Base, Quantization
 from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import INSTRUCTION, TASK, KnownText, LanguageSpec
@@ -195,7 +195,7 @@ def _spec(params: Params, files: Path, model: LanguageModel) -> LanguageSpec:
         base_digest=base_models.digest(files),
         tokenizer=base_models.tokenizer_digest(files),
         chat_template=model.tokenizer.chat_template or "",
-        special_tokens=prompts.special_tokens(model.tokenizer),
+        special_tokens=chat_template.special_tokens(model.tokenizer),
         instruction=model.instruction,
         quantization=params.quantization,
         known_texts=tuple(

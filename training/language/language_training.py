@@ -22,8 +22,9 @@ from mediscale.core.errors import UsageError
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.splits import Split
-from mediscale.inference import base_models, collate, devices, fused_adapter, prompts
+from mediscale.inference import base_models, collate, devices, fused_adapter
 from mediscale.inference.base_models import Quantization
+from mediscale.inference.chat_template import ChatTemplate, conversation
 from mediscale.storage import private_files
 from training import ray_session
 from training.language import lora
@@ -161,14 +162,15 @@ def check(job: Job, workers: int) -> None:
     files, recipe = Path(job.base), job.recipe
     lora.config(base_models.without_weights(files), job.adapter)
     tokenizer = base_models.tokenizer(files)
-    lengths = [_length(tokenizer, question, job) for question in job.load("train")]
+    template = ChatTemplate.of(tokenizer)
+    lengths = [_length(tokenizer, template, question, job) for question in job.load("train")]
     TokenBudgetBatches(
         lengths, recipe.batch_tokens, recipe.seed, workers * recipe.gradient_accumulation_steps
     )
 
 
-def _length(tokenizer: Any, question: Question, job: Job) -> int:
-    before = prompts.prompt(tokenizer, question.question, question.context, job.instruction)
+def _length(tokenizer: Any, template: ChatTemplate, question: Question, job: Job) -> int:
+    before = template.render(conversation(question.question, question.context, job.instruction))
     return min(len(tokenizer(f"{before}{question.answer}")["input_ids"]), job.recipe.max_length)
 
 
@@ -186,17 +188,15 @@ def rows(tokenizer: Any, questions: Sequence[Question], instruction: str) -> "Da
     """Questions in TRL's columns ``prompt`` and ``completion``, of which it learns the completion alone."""
     from datasets import Dataset
 
-    return Dataset.from_list([_row(tokenizer, question, instruction) for question in questions])
-
-
-def _row(tokenizer: Any, question: Question, instruction: str) -> dict[str, Any]:
-    if tokenizer.chat_template is None:
-        before = prompts.prompt(tokenizer, question.question, question.context, instruction)
-        return {"prompt": before, "completion": f" {question.answer}"}
-    return {
-        "prompt": prompts.messages(tokenizer, question.question, question.context, instruction),
-        "completion": [{"role": "assistant", "content": question.answer}],
-    }
+    template, rows = ChatTemplate.of(tokenizer), list[dict[str, Any]]()
+    for question in questions:
+        turns = conversation(question.question, question.context, instruction)
+        if tokenizer.chat_template is None:
+            rows.append({"prompt": template.render(turns), "completion": f" {question.answer}"})
+        else:
+            answer = [{"role": "assistant", "content": question.answer}]
+            rows.append({"prompt": template.accepted(turns), "completion": answer})
+    return Dataset.from_list(rows)
 
 
 class TokenBudgetBatches:

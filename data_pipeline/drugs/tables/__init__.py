@@ -104,11 +104,7 @@ def drug_names(path: Path = _FOLDER / "brand_names.csv") -> dict[str, tuple[str,
 
 
 def drug_classes() -> dict[str, frozenset[str]]:
-    """Drugs by class.
-
-    Raises:
-        InputError: the file is missing or has rows that do not fit.
-    """
+    """Drugs by class."""
     members = defaultdict[str, set[str]](set)
     for row in _read_rows(_FOLDER / "drug_classes.csv", ClassMember):
         members[row.drug_class].add(row.drug)
@@ -116,21 +112,13 @@ def drug_classes() -> dict[str, frozenset[str]]:
 
 
 def class_names() -> dict[str, str]:
-    """Classes by their other names, in lower case.
-
-    Raises:
-        InputError: the file is missing or has rows that do not fit.
-    """
+    """Classes by their other names, in lower case."""
     return {row.name.casefold(): row.drug_class for row in _read_rows(_FOLDER / "class_names.csv", ClassName)}
 
 
-def interactions(path: Path = _FOLDER / "drug_interactions.csv") -> list[Interaction]:
-    """Interactions as they are written down; either side may be a class.
-
-    Raises:
-        InputError: the file is missing or has rows that do not fit.
-    """
-    return _read_rows(path, Interaction)
+def interactions() -> list[Interaction]:
+    """Interactions as they are written down; either side may be a class."""
+    return _read_rows(_FOLDER / "drug_interactions.csv", Interaction)
 
 
 def interactions_by_pair(
@@ -147,21 +135,13 @@ def interactions_by_pair(
     return pairs
 
 
-def dose_ranges(path: Path = _FOLDER / "dose_ranges.csv") -> dict[tuple[str, str], DoseRange]:
-    """Dose ranges by drug and route.
-
-    Raises:
-        InputError: the file is missing or has rows that do not fit.
-    """
-    return {(row.drug, row.route): row for row in _read_rows(path, DoseRange)}
+def dose_ranges() -> dict[tuple[str, str], DoseRange]:
+    """Dose ranges by drug and route."""
+    return {(row.drug, row.route): row for row in _read_rows(_FOLDER / "dose_ranges.csv", DoseRange)}
 
 
 def child_doses() -> dict[tuple[str, str], ChildDose]:
-    """Doses of children by drug and route.
-
-    Raises:
-        InputError: the file is missing or has rows that do not fit.
-    """
+    """Doses of children by drug and route."""
     return {(row.drug, row.route): row for row in _read_rows(_FOLDER / "child_doses.csv", ChildDose)}
 
 

@@ -32,7 +32,7 @@ class _Head(NamedTuple):
 _NOTHING, _ANYTHING = _Head("", "next"), _Head("", "anything")
 
 
-def beginnings(expression: str, flags: int = 0) -> frozenset[Beginning]:
+def beginnings(expression: str) -> frozenset[Beginning]:
     """All beginnings of the expression's matches.
 
     >>> [tuple(one) for one in sorted(beginnings(r"(?<!\\w)(?i:sons?)[: ]+[A-Z]|\\d+/\\d+|pag\\w*"))]
@@ -41,7 +41,7 @@ def beginnings(expression: str, flags: int = 0) -> frozenset[Beginning]:
     Raises:
         ValueError: its matches can begin with any character.
     """
-    heads = _of_sequence(_parser.parse(expression, flags))
+    heads = _of_sequence(_parser.parse(expression))
     bare = {(letters.lstrip(_BOUNDARY), rest) for letters, rest in heads}
     found = {Beginning(letters, rest == "no letter" and letters.isalpha()) for letters, rest in bare}
     if any(not one.letters for one in found):

@@ -25,8 +25,8 @@ from data_pipeline.retrieval.embedder import Embedder
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
 from mediscale.governance import lineage_text
-from mediscale.inference import language_version, prompts
-from mediscale.inference.chat_template import ChatTemplate
+from mediscale.inference import language_version
+from mediscale.inference.chat_template import ChatTemplate, conversation
 from mediscale.inference.language import LanguageModel
 from mediscale.inference.language_spec import TASK
 from mediscale.inference.sampling import Sampling
@@ -237,7 +237,7 @@ def test_openais_clients_are_answered_as_evaluation_judges(
     model = model_of(toy_base, language_versions(1))
     wait(lambda: lasting_client.get("/v1/models").json()["data"][0]["id"] == f"{DATASET}-language/1")
     (listed,) = lasting_client.get("/v1/models").json()["data"]
-    prompt = prompts.prompt(model.tokenizer, QUESTION)
+    prompt = model.prompt(QUESTION)
     body = {
         "model": listed["id"],
         "prompt": prompt,
@@ -382,9 +382,6 @@ def test_answers_are_quoted_from_the_indexed_documents_or_abstain_and_safety_com
 
 def test_the_template_is_rendered_as_training_did(toy_tokenizer: Callable[..., Any]) -> None:
     tokenizer = toy_tokenizer()
-    template = ChatTemplate(tokenizer.chat_template, prompts.special_tokens(tokenizer))
-    turns = [{"role": "system", "content": "Answer."}, {"role": "user", "content": QUESTION}]
-    assert template.render(turns) == prompts.prompt(tokenizer, QUESTION, "", "Answer.")
-    without = ChatTemplate("", {})
-    tokenizer.chat_template = None
-    assert without.render(turns) == prompts.prompt(tokenizer, QUESTION, "", "Answer.")
+    turns = conversation(QUESTION, "", "Answer.")
+    rendered = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    assert ChatTemplate.of(tokenizer).render(turns) == rendered

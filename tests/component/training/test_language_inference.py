@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mediscale.core.errors import BusyError
-from mediscale.inference import base_models, language, prompts
+from mediscale.inference import base_models, language
 from mediscale.inference.language import LanguageModel
 from mediscale.inference.sampling import Sampling
 
@@ -26,7 +26,7 @@ def test_answers_that_share_a_prompt_are_as_likely_as_each_read_by_itself(toy_ba
     answers = ("the heart", "a", "no")
     asked = [(question, "", answer) for question in questions for answer in answers]
     for (question, _, answer), likelihood in zip(asked, model.log_likelihoods(asked), strict=True):
-        prompt = prompts.prompt(model.tokenizer, question)
+        prompt = model.prompt(question)
         before = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
         after = model.tokenizer(answer, add_special_tokens=False)["input_ids"]
         with torch.inference_mode():

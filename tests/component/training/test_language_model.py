@@ -21,7 +21,8 @@ from mediscale.core.errors import NotFoundError, QualityError, StorageError, Usa
 from mediscale.core.refs import TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import QUESTIONS
-from mediscale.inference import base_models, devices, language_version, model_files, prompts
+from mediscale.inference import base_models, devices, language_version, model_files
+from mediscale.inference.chat_template import ChatTemplate, conversation
 from mediscale.inference.model_files import ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.pipeline import local, runtime_inputs, steps
 from mediscale.storage import lake, registry
@@ -215,7 +216,8 @@ def test_what_is_learnt_is_the_answer_after_the_very_prompt_that_serving_sends(j
     trainer = language_training.build(job)
     tokenizer, question = base_models.tokenizer(Path(job.base)), job.load("train")[0]
     row = trainer.train_dataset[0]
-    prompt = prompts.prompt(tokenizer, question.question, question.context, job.instruction)
+    turns = conversation(question.question, question.context, job.instruction)
+    prompt = ChatTemplate.of(tokenizer).render(turns)
     before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     assert row["input_ids"][: len(before)] == before
     assert set(row["labels"][: len(before)]) == {-100}

@@ -34,6 +34,11 @@ def test_a_base_without_a_template_is_asked_in_plain_text() -> None:
     assert ChatTemplate("", {}).render([SYSTEM, USER]) == "Answer.\n\nWhich organ?\n\nAnswer:"
 
 
+def test_a_mark_of_what_the_assistant_says_changes_nothing() -> None:
+    source = "{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}{% endfor %}"
+    assert ChatTemplate(source, {}).render([SYSTEM, USER]) == "Answer.Which organ?"
+
+
 def test_a_template_reaches_nothing_outside_of_it() -> None:
     with pytest.raises(InputError):
         ChatTemplate("{{ messages.__class__.__mro__ }}", {}).render([USER])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from data_pipeline.drugs import tables
 from mediscale.core.errors import InputError
@@ -58,17 +59,20 @@ def test_a_class_does_not_interact_with_itself_as_one_drug() -> None:
     assert set(tables.interactions_by_pair([row], {"c": frozenset("ab")})) == {frozenset("ab")}
 
 
+def test_a_minimum_is_not_above_its_maximum() -> None:
+    row = tables.dose_ranges()["paracetamol", "oral"].model_dump()
+    with pytest.raises(ValidationError, match="a minimum is above its maximum"):
+        tables.DoseRange(**row | {"single_min": row["single_max"] + 1})
+
+
 def test_an_own_file_is_read_or_refused_in_one_sentence(tmp_path: Path) -> None:
     own = tmp_path / "own.csv"
-    own.write_text("drug_a,drug_b,severity,effect,source\na,b,major,e,our pharmacy\n")
-    assert tables.interactions(own)[0].source == "our pharmacy"
-    own.write_text(own.read_text() + "a,c,dreadful,e,s\na,d,major,e,s,too,many\n")
+    own.write_text("name,kind,drugs\nOurol,brand,ourin+ourase\n")
+    assert tables.drug_names(own) == {"ourol": ("ourin", "ourase")}
+    own.write_text(own.read_text() + "Dol,nickname,dolin\nMol,brand,molin,too,many\n")
     with pytest.raises(
         InputError, match=r"own.csv has 1 usable rows and 2 that do not fit, the first on line 3"
     ):
-        tables.interactions(own)
-    own.write_text("drug,route,single_min,single_max,daily_min,daily_max,unit,source\na,oral,5,1,1,2,mg,s\n")
-    with pytest.raises(InputError, match="1 that do not fit"):
-        tables.dose_ranges(own)
+        tables.drug_names(own)
     with pytest.raises(InputError, match="There is no file"):
         tables.drug_names(tmp_path / "none.csv")
