@@ -93,7 +93,7 @@ def _environment() -> Any:
     class Generation(Extension):
         """``{% generation %}`` marks what the assistant says, and leaves the text as it is."""
 
-        tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+        tags = {"generation"}
 
         def parse(self, parser: Any) -> Any:
             next(parser.stream)
