@@ -127,10 +127,7 @@ def cpu_times() -> Table:
     table.add_row("reading", *milliseconds([cpu(partial(read, text)) for text in texts]))
     for name, layer in REQUEST_LAYERS.items():
         fresh = [CheckedText(read(text), PatientContext()) for text in texts]
-        table.add_row(
-            name,
-            *milliseconds([cpu(partial(layer, checked)) for checked in fresh]),
-        )
+        table.add_row(name, *milliseconds([cpu(partial(layer, checked)) for checked in fresh]))
     table.add_row("all together", *milliseconds([cpu(partial(check_request, text)) for text in texts]))
     return table
 

@@ -13,16 +13,7 @@ from pathlib import Path
 
 from airflow.sdk import Metadata, Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
-from mediscale_steps import (
-    DATASET_PARAM,
-    DEFAULTS,
-    DRIFTED,
-    EVERY_DAG,
-    NOT_FOUND,
-    RESULTS,
-    first_line,
-    step,
-)
+from mediscale_steps import DATASET_PARAM, DEFAULTS, DRIFTED, EVERY_DAG, NOT_FOUND, RESULTS, first_line, step
 
 from mediscale.core.task_names import TASKS
 

@@ -16,11 +16,7 @@ from training.statistics.bootstrap import Resamples
 from training.statistics.estimate import Estimate
 from training.statistics.metrics import Floats, Metric
 
-METRICS: Mapping[str, Metric] = {
-    "auroc": metrics.auroc,
-    "log_loss": metrics.log_loss,
-    "brier": metrics.brier,
-}
+METRICS: Mapping[str, Metric] = {"auroc": metrics.auroc, "log_loss": metrics.log_loss, "brier": metrics.brier}
 """What can be estimated. Calibration can't: it is what the estimate assumes."""
 
 

@@ -281,10 +281,7 @@ def _record(
 
 
 def _moved_into_place(
-    rows: pa.Table,
-    output: Path,
-    file_format: Format,
-    record: Callable[[Sequence[Path]], None],
+    rows: pa.Table, output: Path, file_format: Format, record: Callable[[Sequence[Path]], None]
 ) -> None:
     """Writes beside the output what is moved into place when it is whole and recorded.
 

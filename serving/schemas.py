@@ -98,7 +98,7 @@ _FIELDS: dict[str, Any] = {
         Time | None,
         Field(
             description="For a patient: use what was known then (RFC 3339; without an offset it is taken as UTC). "
-            "Default: the last stay's discharge or, while it lasts, the newest moment of which its record tells",
+            "Default: the last stay's discharge or, while it lasts, the newest moment of which its record tells"
         ),
     ],
 }

@@ -85,9 +85,7 @@ class _Workers(Multiprocess):
         for old, new in zip(before, self.processes, strict=True):
             if new is not old:
                 log.warning(
-                    "Worker process %d was killed or hung, and process %d takes its place.",
-                    old.pid,
-                    new.pid,
+                    "Worker process %d was killed or hung, and process %d takes its place.", old.pid, new.pid
                 )
                 mark_process_dead(old.pid)  # type: ignore[no-untyped-call]
 

@@ -94,13 +94,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         model = tracking.find(settings, params.dataset, table.name, key) or tracking.log(
             settings, _training(settings, params, key, table, notes, answers)
         )
-    return Result(
-        model=model,
-        reads_notes=better,
-        reason=reason,
-        tuning_log_loss=losses,
-        p_value=p_value,
-    )
+    return Result(model=model, reads_notes=better, reason=reason, tuning_log_loss=losses, p_value=p_value)
 
 
 def fit(params: Params, settings: Settings, key: str) -> Training:

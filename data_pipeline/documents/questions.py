@@ -206,9 +206,7 @@ def remove_duplicates(questions: Sequence[Question]) -> Deduplicated:
 
 
 def decontaminate(
-    training: Sequence[Question],
-    test: Sequence[Question],
-    text: Callable[[Question], str] = _compared,
+    training: Sequence[Question], test: Sequence[Question], text: Callable[[Question], str] = _compared
 ) -> tuple[list[Question], int]:
     """Training questions without exact or near duplicates of any test question, by their ``text``, and how many were
     removed."""

@@ -145,12 +145,7 @@ def _text(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
     text = _decoded(content)
     headings = tuple(Heading(heading.start(), heading[1]) for heading in _HEADING.finditer(text))
     title = next((each.title for each in headings if each.start < _BEGINNING), "") or _title_line(text)
-    yield {
-        "text": text,
-        "title": title,
-        "date": _own_date(text, name, result) or "",
-        "headings": headings,
-    }
+    yield {"text": text, "title": title, "date": _own_date(text, name, result) or "", "headings": headings}
 
 
 def _title_line(text: str) -> str:

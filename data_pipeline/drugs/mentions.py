@@ -134,7 +134,7 @@ _AMOUNT = re.compile(
     rf"(?P<low>{_NUMBER}|{_SPELLED_OUT})(?:\s*(?:-|to|or)\s*(?P<high>{_NUMBER}))?[\s-]*"
     r"(?P<unit>milligrams?|mgs?|grams?|gms?|g|micrograms?|mcgs?|ugs?|[µμ]gs?)\b"
     r"(?P<per_kg>\s*(?:/|per)\s*(?:kg|kilo(?:gram)?))?"
-    rf"(?:\s*(?:x|×)\s*(?P<after>{_COUNT})(?!\s*(?:/|a|per|times|daily|days?|weeks?|x)))?",
+    rf"(?:\s*(?:x|×)\s*(?P<after>{_COUNT})(?!\s*(?:/|a|per|times|daily|days?|weeks?|x)))?"
 )
 _IN_MG = {"m": 1.0, "g": 1000.0, "u": 0.001, "µ": 0.001, "μ": 0.001}
 _TIMES = re.compile(

@@ -51,10 +51,7 @@ CHARLSON: tuple[Group, ...] = (
         1,
     ),
     Group(
-        "charlson_rheumatic",
-        "4465 7100-7104 7140-7142 7148 725",
-        "M05 M06 M315 M32-M34 M351 M353 M360",
-        1,
+        "charlson_rheumatic", "4465 7100-7104 7140-7142 7148 725", "M05 M06 M315 M32-M34 M351 M353 M360", 1
     ),
     Group("charlson_peptic_ulcer", "531-534", "K25-K28", 1),
     Group(
@@ -78,10 +75,7 @@ CHARLSON: tuple[Group, ...] = (
         2,
     ),
     Group(
-        "charlson_paralysis",
-        "3341 342 343 3440-3446 3449",
-        "G041 G114 G801 G802 G81 G82 G830-G834 G839",
-        2,
+        "charlson_paralysis", "3341 342 343 3440-3446 3449", "G041 G114 G801 G802 G81 G82 G830-G834 G839", 2
     ),
     Group(
         "charlson_renal",
@@ -97,10 +91,7 @@ CHARLSON: tuple[Group, ...] = (
         implied_by="charlson_metastatic_cancer",
     ),
     Group(
-        "charlson_severe_liver",
-        "4560-4562 5722-5728",
-        "I850 I859 I864 I982 K704 K711 K721 K729 K765-K767",
-        3,
+        "charlson_severe_liver", "4560-4562 5722-5728", "I850 I859 I864 I982 K704 K711 K721 K729 K765-K767", 3
     ),
     Group("charlson_metastatic_cancer", "196-199", "C77-C80", 6),
     Group("charlson_hiv", "042-044", "B20-B22 B24", 6),
@@ -139,9 +130,7 @@ ELIXHAUSER: tuple[Group, ...] = (
     Group("elixhauser_chronic_pulmonary", *_as_charlson("chronic_pulmonary")),
     Group("elixhauser_diabetes", "2500-2503", "E100 E101 E109-E111 E119-E121 E129-E131 E139-E141 E149"),
     Group(
-        "elixhauser_diabetes_complicated",
-        "2504-2509",
-        "E102-E108 E112-E118 E122-E128 E132-E138 E142-E148",
+        "elixhauser_diabetes_complicated", "2504-2509", "E102-E108 E112-E118 E122-E128 E132-E138 E142-E148"
     ),
     Group("elixhauser_hypothyroidism", "2409 243 244 2461 2468", "E00-E03 E890"),
     Group(
@@ -162,11 +151,7 @@ ELIXHAUSER: tuple[Group, ...] = (
     Group("elixhauser_hiv", *_as_charlson("hiv")),
     Group("elixhauser_lymphoma", "200-202 2030 2386", "C81-C85 C88 C96 C900 C902"),
     Group("elixhauser_metastatic_cancer", *_as_charlson("metastatic_cancer")),
-    Group(
-        "elixhauser_solid_tumor",
-        "140-172 174-195",
-        "C00-C26 C30-C34 C37-C41 C43 C45-C58 C60-C76 C97",
-    ),
+    Group("elixhauser_solid_tumor", "140-172 174-195", "C00-C26 C30-C34 C37-C41 C43 C45-C58 C60-C76 C97"),
     Group(
         "elixhauser_rheumatic",
         "446 7010 7100-7104 7108 7109 7112 714 7193 720 725 7285 72889 72930",

@@ -24,14 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.cohort.bitemporal import (
-    HOUR,
-    Floats,
-    Ints,
-    latest_until,
-    map_codes,
-    microseconds,
-)
+from data_pipeline.cohort.bitemporal import HOUR, Floats, Ints, latest_until, map_codes, microseconds
 from data_pipeline.features import comorbidity, kinds
 from data_pipeline.features.history import History
 from data_pipeline.features.windows import STAY, GroupedValues, Predictions, Rows

@@ -182,11 +182,7 @@ def _record(settings: Settings, params: Params, key: str, landed: Landed, unchan
 
 
 def _whole_tables(
-    params: Params,
-    source: Source,
-    plan: Plan,
-    written: Mapping[str, Sequence[UncommittedFile]],
-    digest: str,
+    params: Params, source: Source, plan: Plan, written: Mapping[str, Sequence[UncommittedFile]], digest: str
 ) -> dict[str, int]:
     """How many rows each table has, those of files that did not change included, once nothing speaks against them."""
     new = {name: sum(one.rows for one in own) for name, own in written.items()}

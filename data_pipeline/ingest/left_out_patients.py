@@ -42,11 +42,7 @@ def leave_out_rows(
 
 
 def _keys_of(
-    left_out: Patients,
-    source: Source,
-    parts: Iterable[Part],
-    key: str,
-    owned: frozenset[str] | None = None,
+    left_out: Patients, source: Source, parts: Iterable[Part], key: str, owned: frozenset[str] | None = None
 ) -> frozenset[str]:
     """The keys, such as visits, of patients who are left out: some rows name a key and no patient.
 

@@ -80,8 +80,7 @@ class PatientSearch:
         required = (self.source.subjects.table, self.source.visits.table)
         # tables without rows of these patients, too: the compiled query is then the same batch after batch
         return PatientRows(
-            {name: rows for name, rows in bronze.items() if name in self.refs or name in required},
-            subjects,
+            {name: rows for name, rows in bronze.items() if name in self.refs or name in required}, subjects
         )
 
     def changes_everyone(self, new: Mapping[str, pa.Table]) -> bool:

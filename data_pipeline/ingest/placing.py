@@ -22,11 +22,7 @@ ORDER = ("subject_id", "time", "event_id", "available_time", "line", "file")
 
 
 def placed_events(
-    database: "duckdb.DuckDBPyConnection",
-    source: Source,
-    dataset: str,
-    judged: str,
-    n_shards: int,
+    database: "duckdb.DuckDBPyConnection", source: Source, dataset: str, judged: str, n_shards: int
 ) -> Iterator[pa.RecordBatch]:
     """The usable facts of the table ``judged`` with their ``shard``, by shard and in each of them in ``ORDER``.
 

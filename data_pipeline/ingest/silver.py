@@ -251,11 +251,7 @@ def _result(settings: Settings, params: Params, events: TableRef, listed: TableR
 
 
 def _superseding(
-    database: "duckdb.DuckDBPyConnection",
-    settings: Settings,
-    source: Source,
-    params: Params,
-    before: Before,
+    database: "duckdb.DuckDBPyConnection", settings: Settings, source: Source, params: Params, before: Before
 ) -> Superseding:
     """What the facts of this call say beyond the events that are there."""
     n_shards = lake.fact(settings, before.events, shards.SHARD_COUNT)

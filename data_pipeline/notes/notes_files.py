@@ -18,13 +18,7 @@ _BATCH_ROWS = 1000
 
 
 def write_per_note(
-    settings: Settings,
-    notes: TableRef,
-    table: Table,
-    dataset: str,
-    key: str,
-    make: MakeRows,
-    processes: int,
+    settings: Settings, notes: TableRef, table: Table, dataset: str, key: str, make: MakeRows, processes: int
 ) -> TableRef:
     """Writes the rows that ``make`` has of all notes, in one commit that carries ``key``."""
     written = lake.find_commit(settings, dataset, table.name, key)

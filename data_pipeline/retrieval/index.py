@@ -168,11 +168,7 @@ class Index:
         return Passage(**{name: values[name] for name in _SHOWN}, reference=reference, score=score)
 
     def rank(
-        self,
-        question: str,
-        vector: Vectors,
-        roles: frozenset[str] = EVERYBODY,
-        hidden: Sequence[int] = (),
+        self, question: str, vector: Vectors, roles: frozenset[str] = EVERYBODY, hidden: Sequence[int] = ()
     ) -> Ranked:
         """Rows by reciprocal rank fusion: the sum of ``1 / (RANK_CONSTANT + rank)`` over both rankings.
 

@@ -61,10 +61,7 @@ def check_request(
 
 
 def check_answer(
-    question: str,
-    answer: str,
-    sources: Sequence[str] = (),
-    patient: PatientContext | None = None,
+    question: str, answer: str, sources: Sequence[str] = (), patient: PatientContext | None = None
 ) -> SafetyReport:
     """The safety layers' report on an answer, and on the sources that it was made of; never raises."""
     layers: dict[str, Layer] = {

@@ -266,10 +266,7 @@ _REGIONS: tuple[tuple[str, Axis], ...] = (
 
 def radiology_report(draft: Draft, facts: VisitFacts) -> None:
     """Writes a report of the region whose organ is mostly the worst."""
-    region, worst = max(
-        _REGIONS,
-        key=lambda choice: facts.axis(choice[1]) + 0.5 * facts.random.gauss(0, 1),
-    )
+    region, worst = max(_REGIONS, key=lambda choice: facts.axis(choice[1]) + 0.5 * facts.random.gauss(0, 1))
     title, normal, abnormal = phrases.RADIOLOGY[region]
     draft.line(f"EXAMINATION: {title}")
     draft.line("INDICATION: {age} year old {man} with {complaint}.", "HISTORY: {complaint}")

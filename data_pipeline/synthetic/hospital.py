@@ -28,13 +28,7 @@ from data_pipeline.synthetic.frames import (
     sigmoid,
     words,
 )
-from data_pipeline.synthetic.patients import (
-    RETURN,
-    Subjects,
-    Visits,
-    axis_vector,
-    has,
-)
+from data_pipeline.synthetic.patients import RETURN, Subjects, Visits, axis_vector, has
 
 INVERTED: Final = 0.0015
 """The share of admissions with dischtime before admittime."""

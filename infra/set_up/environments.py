@@ -28,12 +28,7 @@ def make_environment(home: Path, size: str, *locks: Path) -> None:
         run(f"creating {home.name}", venv, "a usable Python")
         finish(place, digest_of())
     stamp.unlink(missing_ok=True)
-    sync = [
-        *uv("pip", "sync"),
-        "--require-hashes",
-        "--build-constraints",
-        str(places.LOCKS / "build.txt"),
-    ]
+    sync = [*uv("pip", "sync"), "--require-hashes", "--build-constraints", str(places.LOCKS / "build.txt")]
     into = ["--python", str(home / "bin" / "python"), *map(str, locks)]
     names = " and ".join(lock.name for lock in locks)
     run(f"filling {home.name} from requirements/{names}, {size} on disk", [*sync, *into], PACKAGES)

@@ -72,9 +72,7 @@ def _index(options: argparse.Namespace) -> int:
 def _add_ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", type=sentence, metavar="QUESTION")
     parser.add_argument(
-        "--index",
-        metavar="NAME",
-        help="which index (default: yours, else the project's own passages)",
+        "--index", metavar="NAME", help="which index (default: yours, else the project's own passages)"
     )
     parser.add_argument(
         "--role",

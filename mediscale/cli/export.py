@@ -53,12 +53,7 @@ def _export_feast(options: argparse.Namespace) -> int:
 
     home, task = settings(), tasks.load(options.task)
     written = feast_repository.write(
-        home,
-        options.dataset,
-        task.name,
-        options.output,
-        by=signing.actor(home),
-        purpose=options.purpose,
+        home, options.dataset, task.name, options.output, by=signing.actor(home), purpose=options.purpose
     )
     print(
         f"{written.rows:,} predictions with {written.features} features are in {options.output}; `feast apply` and "

@@ -18,10 +18,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=path, required=True, help="JSONL or CSV of questions with answers")
     parser.add_argument("--output", type=path, required=True, help="JSON file to write")
     parser.add_argument(
-        "--max-generated",
-        type=count,
-        default=24,
-        help="questions that are answered in words (24)",
+        "--max-generated", type=count, default=24, help="questions that are answered in words (24)"
     )
     parser.add_argument("--max-tokens", type=count, default=32, help="of such an answer (32)")
 
@@ -155,9 +152,6 @@ VERBS = (
         _add_tune,
     ),
     Verb(
-        "export",
-        "write a language model in other forms, each compared with its parent",
-        _export,
-        _add_export,
+        "export", "write a language model in other forms, each compared with its parent", _export, _add_export
     ),
 )

@@ -282,10 +282,7 @@ def version_of(options: argparse.Namespace) -> tuple[str, int]:
 
 def add_purpose(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
-        "--purpose",
-        choices=PURPOSES,
-        default=default,
-        help=f"of use, for the history (default: {default})",
+        "--purpose", choices=PURPOSES, default=default, help=f"of use, for the history (default: {default})"
     )
 
 

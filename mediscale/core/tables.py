@@ -120,10 +120,7 @@ LABELS = Table(
 FEATURES = Table(
     name="features",
     description="Gold: one row per label, its features as known at prediction_time.",
-    columns=(
-        *_STAY,
-        Column("prediction_time", "timestamp", "data was used up to and including this time"),
-    ),
+    columns=(*_STAY, Column("prediction_time", "timestamp", "data was used up to and including this time")),
     key=("subject_id", "stay_id", "prediction_time"),
     open_ended=True,
 )

@@ -101,10 +101,7 @@ TUNING = Step("training.tabular.risk_tuning", per_task=True)
 NOTE_FIELDS = Step("data_pipeline.notes.note_fields", (PREPARE_SOURCE, "deidentify"))
 """What a person or a night asks for: the typed fields of a lake's notes; no model reads them."""
 
-SIMULATION = (
-    Step("mediscale.simulation.held_out_replay"),
-    Step("mediscale.simulation.daily_predictions"),
-)
+SIMULATION = (Step("mediscale.simulation.held_out_replay"), Step("mediscale.simulation.daily_predictions"))
 """What only a synthetic hospital has."""
 
 STAGES = {

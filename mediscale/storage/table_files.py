@@ -38,11 +38,7 @@ class TableFile:
 
 
 def write_file(
-    settings: Settings,
-    dataset: str,
-    table: str,
-    batches: "Iterable[pa.RecordBatch]",
-    schema: "pa.Schema",
+    settings: Settings, dataset: str, table: str, batches: "Iterable[pa.RecordBatch]", schema: "pa.Schema"
 ) -> TableFile:
     """Writes rows to a file of the table, in their order; the file is deleted again where ``batches`` raises."""
     writer = _FileWriter(settings, dataset, table, schema, {}, ROW_GROUP)

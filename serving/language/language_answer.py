@@ -233,11 +233,7 @@ def _quoted(question: Question, into: GrowingAnswer, grounded: GroundedAnswer) -
         return
     passages = grounded.quoted
     quotes = [
-        Part(
-            f"{sentence.text} ",
-            sentence.citations,
-            passage=sentence.passage,
-        )
+        Part(f"{sentence.text} ", sentence.citations, passage=sentence.passage)
         for sentence in grounded.sentences
     ]
     yield from _checked(question, into, quotes, [passage.text for passage in passages])

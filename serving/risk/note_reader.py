@@ -103,9 +103,7 @@ def drop_unused() -> None:
 
 
 def _asked(
-    readers: Sequence[ServedReader],
-    work: Callable[[Sequence[int], *Ts], T | None],
-    *arguments: *Ts,
+    readers: Sequence[ServedReader], work: Callable[[Sequence[int], *Ts], T | None], *arguments: *Ts
 ) -> T:
     """What the helper process works out by some of its networks, which it first loads if it was started anew."""
     process, numbers = readers[0].process, [reader.number for reader in readers]

@@ -86,11 +86,7 @@ def of_values(
 
 
 def of_patient(
-    record: PatientRecord,
-    served: ServedVersions,
-    prediction_id: str,
-    now: datetime,
-    fall_back: FallBack,
+    record: PatientRecord, served: ServedVersions, prediction_id: str, now: datetime, fall_back: FallBack
 ) -> tuple[Answer, list[Prediction]]:
     """The risk of each task that may be asked at that time, from what the lake knew of a patient then; ``fall_back`` is
     that of ``of_values``."""

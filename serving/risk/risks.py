@@ -96,12 +96,7 @@ class Risks:
         )
 
     def _of_values(
-        self,
-        request: Values,
-        prediction_id: str,
-        now: datetime,
-        served: ServedVersions,
-        readings: Readings,
+        self, request: Values, prediction_id: str, now: datetime, served: ServedVersions, readings: Readings
     ) -> Computed:
         return responses.of_values(request, served, prediction_id, now, readings, self._fall_back)
 

@@ -147,13 +147,7 @@ def record(settings: Settings, dataset: str, request: ApprovalRequest, actor: st
             "MEDISCALE_SIGNING_COMMAND."
         )
     approvals.approve(
-        settings,
-        dataset,
-        request.model,
-        request.version,
-        actor=actor,
-        reason=request.reason,
-        at=caller.now(),
+        settings, dataset, request.model, request.version, actor=actor, reason=request.reason, at=caller.now()
     )
     again = "`mediscale promote` with this version judges again and moves the alias."
     return Approved(request.model, request.version, actor, again)

@@ -54,12 +54,7 @@ class CanaryAnalysis(Generic[V]):
     """Asks challengers in threads of their own, and gives one up that is broken."""
 
     def __init__(
-        self,
-        splits: Splits[V],
-        metrics: Metrics,
-        clock: Callable[[], datetime],
-        failed: str,
-        shifted: str,
+        self, splits: Splits[V], metrics: Metrics, clock: Callable[[], datetime], failed: str, shifted: str
     ) -> None:
         """``failed`` and ``shifted`` say in words what such an answer is, after "3 of 40 answers"."""
         self._splits, self._metrics, self._clock = splits, metrics, clock

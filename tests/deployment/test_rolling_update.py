@@ -65,10 +65,7 @@ def replicas(promote: Any, start: Start) -> list[Server]:
 
 @pytest.fixture
 def load(
-    replicas: list[Server],
-    program: Callable[..., Popen[bytes]],
-    free_port: Callable[[], int],
-    tmp_path: Path,
+    replicas: list[Server], program: Callable[..., Popen[bytes]], free_port: Callable[[], int], tmp_path: Path
 ) -> Iterator[Load]:
     """Clients who ask through the balancer."""
     probe, port = readiness(), free_port()

@@ -109,9 +109,7 @@ def cloud(request: pytest.FixtureRequest) -> tuple[Schema, list[dict[str, Any]]]
 
 
 @pytest.mark.timeout(600)
-def test_the_provider_knows_every_type_argument_and_block(
-    cloud: tuple[Schema, list[dict[str, Any]]],
-) -> None:
+def test_the_provider_knows_every_type_argument_and_block(cloud: tuple[Schema, list[dict[str, Any]]]) -> None:
     schema, parts = cloud
     assert sum(len(part.get("resource", [])) for part in parts) > 20
     assert all_faults(schema, parts) == []

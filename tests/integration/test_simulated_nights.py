@@ -20,9 +20,7 @@ COMMAND = ["simulate", "--nights", f"{NIGHTS}", "--size", "tiny"]
 
 
 def test_a_planted_drift_is_seen_decided_about_and_retrained_for_once(
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Some forty questions a night: a window of one night tells by then what 1.6 times the creatinine looks like."""
     monkeypatch.setenv("MEDISCALE_HOME", str(settings.home))

@@ -263,11 +263,7 @@ def _comparison(params: Params, settings: Settings, held_out: Performance) -> Co
     missing = set(served.spec.features) - training_examples.columns(settings, params.training_set)
     unread = served.reader is not None and _readable(params, settings, served) is None
     if missing or unread:
-        return Comparison(
-            incumbent=params.incumbent,
-            missing_inputs=len(missing),
-            missing_notes=unread,
-        )
+        return Comparison(incumbent=params.incumbent, missing_inputs=len(missing), missing_notes=unread)
     rows = training_examples.load(settings, params.training_set, "held_out", served.spec.features)
     _, margins = _notes(params, settings, served)
     return held_out.comparison(params.incumbent, served.risks(rows.inputs, margins))

@@ -114,7 +114,5 @@ def trainable(network: Any) -> Trainable:
     trained = [(name, p.numel()) for name, p in network.named_parameters() if p.requires_grad]
     lora = sum(n for name, n in trained if "lora_" in name)
     return Trainable(
-        lora=lora,
-        fully_trained=sum(n for _, n in trained) - lora,
-        total=network.num_parameters(),
+        lora=lora, fully_trained=sum(n for _, n in trained) - lora, total=network.num_parameters()
     )

@@ -121,12 +121,7 @@ def production_problems(params: D, settings: Settings, judge: Judge[D]) -> list[
 
 
 def newest_decision(
-    settings: Settings,
-    stage: str,
-    kind: type[D],
-    model: tuple[str, int],
-    actor: str,
-    moved_at: datetime,
+    settings: Settings, stage: str, kind: type[D], model: tuple[str, int], actor: str, moved_at: datetime
 ) -> D:
     """The parameters of the newest decision about a model's version, with production asked for and today's context.
 

@@ -132,10 +132,5 @@ def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Co
 
 
 STAGE = Stage(
-    Params,
-    Result,
-    run,
-    display_name="decide",
-    summary=lambda r: str(r.reason),
-    runtime_inputs=runtime_inputs,
+    Params, Result, run, display_name="decide", summary=lambda r: str(r.reason), runtime_inputs=runtime_inputs
 )

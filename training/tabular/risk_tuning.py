@@ -254,10 +254,5 @@ def _summary(result: Result) -> str:
 
 
 STAGE = Stage(
-    Params,
-    Result,
-    run,
-    display_name="search the trees' settings",
-    summary=_summary,
-    resources=TRAINING,
+    Params, Result, run, display_name="search the trees' settings", summary=_summary, resources=TRAINING
 )

@@ -138,9 +138,7 @@ def test_every_dag_says_what_it_is_for_and_whose_it_is(told: dict[str, Any]) -> 
     assert {dag["owner"] for dag in told["dags"].values()} == {"mediscale"}
 
 
-def test_a_made_up_hospital_has_no_source_and_an_extract_no_size(
-    call: Callable[[str, str], str],
-) -> None:
+def test_a_made_up_hospital_has_no_source_and_an_extract_no_size(call: Callable[[str, str], str]) -> None:
     assert "--source= --path= --dataset= --size=tiny" in call("prepare-source", "--size=tiny")
     assert "--dataset=broken" in call("prepare-source", "--source=mimic-iv")
     assert "--size= " in call("prepare-source", "--source=mimic-iv")

@@ -68,10 +68,7 @@ def params(
     return deidentify.Params(
         source="mimic-iv",
         dataset="h",
-        bronze={
-            **patients_and_visit(settings, "mimic-iv"),
-            table: bronze(settings, table, COLUMNS, notes),
-        },
+        bronze={**patients_and_visit(settings, "mimic-iv"), table: bronze(settings, table, COLUMNS, notes)},
         pseudonym_secret=pseudonym_secret.PUBLISHED,
         deidentifier="rules",
         max_quarantine_share=share,

@@ -123,11 +123,7 @@ def test_notes_are_for_clinicians_and_an_erased_patient_is_nowhere(home: Setting
     file.write_text("Hip fractures are operated within two days.")
     notes = write_notes(home)
     params = document_index.Params(
-        dataset="ward",
-        documents=str(file),
-        documents_digest=read_digest(file),
-        notes_of="ward",
-        notes=notes,
+        dataset="ward", documents=str(file), documents_digest=read_digest(file), notes_of="ward", notes=notes
     )
     result = document_index.run(params, home, "a" * 64)
     assert (result.passages, result.files, result.rejected) == (3, 3, 0)

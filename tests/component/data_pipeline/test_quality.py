@@ -77,8 +77,7 @@ def test_a_night_is_shown_to_great_expectations_where_it_would_fail(rule: str, b
 
 
 @pytest.mark.parametrize(
-    ("judged", "broken", "share"),
-    [(1000, 20, 0.02), (100, 19, 0.0), (19, 19, 1.0), (100, 0, 0.0)],
+    ("judged", "broken", "share"), [(1000, 20, 0.02), (100, 19, 0.0), (19, 19, 1.0), (100, 0, 0.0)]
 )
 def test_few_rows_stop_nothing_unless_they_are_all(judged: int, broken: int, share: float) -> None:
     assert TableValidation("omr", judged, {"unit_known": broken}).share("unit_known") == share

@@ -31,8 +31,7 @@ def test_a_step_that_succeeded_frees_nothing_and_does_what_waits_for_its_end() -
 
 
 @pytest.mark.parametrize(
-    ("block", "executor", "code"),
-    [("sys.exit(3)", "pass", 3), ("1 / 0", "pass", 1), ("pass", "1 / 0", 1)],
+    ("block", "executor", "code"), [("sys.exit(3)", "pass", 3), ("1 / 0", "pass", 1), ("pass", "1 / 0", 1)]
 )
 def test_a_step_that_failed_says_so(block: str, executor: str, code: int) -> None:
     done = step(block, executor)

@@ -73,11 +73,7 @@ def test_an_entry_of_the_history_is_written_and_read_without_what_an_emergency_w
         (["run", "--source", "mimic-iii", "--path", "x", "--size", "tiny"], 2, "leave it out"),
         (["run", "--set", "rounds=3"], 2, "write it as STAGE.NAME=VALUE"),
         (["run", "--set", "risk_modle.rounds=3"], 2, "A run has no stage 'risk_modle' to configure"),
-        (
-            ["run", "--set", "risk_model.rounds=few"],
-            2,
-            "Stage risk_model: rounds: must be an integer",
-        ),
+        (["run", "--set", "risk_model.rounds=few"], 2, "Stage risk_model: rounds: must be an integer"),
         (
             ["run", "--set", "gold.deep=1", "--runner", "kubeflow"],
             2,

@@ -275,9 +275,7 @@ def test_openais_clients_are_answered_as_evaluation_judges(
     assert np.all(np.array(best) >= np.array(scored["token_logprobs"][1:-1]))
 
 
-def test_while_answers_are_written_others_are_quick_and_too_many_are_refused(
-    lasting_server: Server,
-) -> None:
+def test_while_answers_are_written_others_are_quick_and_too_many_are_refused(lasting_server: Server) -> None:
     server = lasting_server
     body = {"question": QUESTION, "max_length": 90, "temperature": 2, "use_safety": False}
     with ThreadPoolExecutor(40) as threads:
@@ -309,10 +307,7 @@ def test_a_language_model_without_torch_says_which_extra_is_missing(
 
 
 def test_answers_are_quoted_from_the_indexed_documents_or_abstain_and_safety_comes_first(
-    language_client: TestClient,
-    settings: Settings,
-    indexed_documents: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    language_client: TestClient, settings: Settings, indexed_documents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(indexed_documents, index_versions.folder(settings, index_versions.DEFAULT) / "1")
     index_versions.sign(settings, index_versions.DEFAULT, 1)

@@ -107,10 +107,7 @@ def test_an_engine_with_another_adapter_under_the_same_name_gets_no_question(
 
 
 def test_an_engine_that_failed_gives_the_known_answers_again_before_the_next_question(
-    settings: Settings,
-    engine: Server,
-    promote_language: Any,
-    promote_in_engine: Callable[[int], object],
+    settings: Settings, engine: Server, promote_language: Any, promote_in_engine: Callable[[int], object]
 ) -> None:
     promote_language(1)
     home = settings.model_copy(update={"language_engine": f"{engine.address}/v1"})

@@ -234,9 +234,7 @@ def test_unknown_key_ids_do_not_make_the_server_ask_the_provider_again_and_again
     assert provider.asked <= before + 1
 
 
-def test_while_the_provider_is_away_its_known_keys_are_believed_and_nothing_else(
-    serve: Serve,
-) -> None:
+def test_while_the_provider_is_away_its_known_keys_are_believed_and_nothing_else(serve: Serve) -> None:
     own = Provider()
     client = serve(oidc_issuer=own.issuer)
     assert ask(client, own.token()) == 200

@@ -151,11 +151,7 @@ def _first_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     hospital = _hospital("mortality", 2500, seed=1)
     frozen = _freeze(settings, "mortality", hospital.rows)
     training = risk_model.Params(
-        dataset=DATASET,
-        task="mortality",
-        training_set=frozen,
-        rounds=120,
-        learning_rate=0.1,
+        dataset=DATASET, task="mortality", training_set=frozen, rounds=120, learning_rate=0.1
     )
     model = risk_model.run(training, settings, KEY).model
     run_id = registry.client(settings).get_model_version(model.name, str(model.version)).run_id
@@ -174,10 +170,7 @@ def _first_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(settings, hospital, training, model, run_id, judging, evaluate.run(judging, settings, KEY))
 
 
-_LOCATIONS = {
-    "experiments": "artifact_location",
-    "logged_models": "artifact_location",
-}
+_LOCATIONS = {"experiments": "artifact_location", "logged_models": "artifact_location"}
 """Columns of MLflow's store with absolute paths. Runs keep theirs: its client remembers their places by id alone."""
 
 

@@ -139,11 +139,7 @@ def test_every_stay_gets_the_servers_risk(
 
 
 def test_notes_count_where_they_were_known(
-    settings: Settings,
-    promote: Promote,
-    trained: Path,
-    add_notes: Callable[[Path], None],
-    tmp_path: Path,
+    settings: Settings, promote: Promote, trained: Path, add_notes: Callable[[Path], None], tmp_path: Path
 ) -> None:
     notes = [
         {"note_id": subject, "subject_id": subject, "time": time, "available_time": time, "note_type": "x",

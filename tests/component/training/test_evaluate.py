@@ -150,11 +150,7 @@ def test_the_oracle_is_found_by_patient_and_time_and_bounds_the_model(world) -> 
 
 
 def test_a_version_is_no_better_than_itself(world) -> None:
-    params = world.judging.model_copy(
-        update={
-            "incumbent": world.model,
-        }
-    )
+    params = world.judging.model_copy(update={"incumbent": world.model})
     result = evaluate.run(params, world.settings, KEY)
     comparison = evaluation_report.read(world.settings, result.evidence, result.evidence_digest).comparison
     assert comparison.probability_better == 0
@@ -191,7 +187,7 @@ def _with_notes(world, tokenizers: list[str]) -> dict[str, TableRef]:
     return {
         "note_tokens": _land(
             world, pa.Table.from_pylist(notes, schema=NOTE_TOKENS.arrow_schema()), "note_tokens"
-        ),
+        )
     }
 
 

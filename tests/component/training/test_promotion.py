@@ -28,12 +28,7 @@ from mediscale.storage.history_entries import ApprovalRule
 from training.evaluation import evaluate
 from training.promotion import promotion
 from training.promotion.rollback import roll_back
-from training.promotion_context import (
-    PastDecision,
-    PromotionContext,
-    past_decisions,
-    promotion_context,
-)
+from training.promotion_context import PastDecision, PromotionContext, past_decisions, promotion_context
 from training.tabular import risk_model
 from training.tabular.continuation import Parent
 

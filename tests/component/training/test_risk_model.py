@@ -279,9 +279,7 @@ def test_too_few_patients_is_one_sentence(world, hospital, freeze, lacking) -> N
         at = rows.schema.get_field_index("boolean_value")
         rows = rows.set_column(at, "boolean_value", [[False] * rows.num_rows])
     params = risk_model.Params(
-        dataset="synthetic",
-        task="mortality",
-        training_set=freeze(world.settings, "mortality", rows),
+        dataset="synthetic", task="mortality", training_set=freeze(world.settings, "mortality", rows)
     )
     with pytest.raises(QualityError, match="Too few patients to train mortality") as refused:
         risk_model.run(params, world.settings, "k" * 32)

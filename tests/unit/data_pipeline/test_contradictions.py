@@ -123,9 +123,7 @@ def test_what_contradicts_itself_is_in_quarantine_and_decides_nothing(
     ] == [("left_alive", False)]
 
 
-def test_two_rows_that_tell_one_fact_differently_are_counted(
-    hospital: drawn_hospitals.Hospital,
-) -> None:
+def test_two_rows_that_tell_one_fact_differently_are_counted(hospital: drawn_hospitals.Hospital) -> None:
     quarantine = hospital.rows(hospital.quality.quarantine)
     reasons = {(r["source"], r["line"], r["code"].partition("//")[0]): r["reason"] for r in quarantine}
     contradicted = {where for where, reason in reasons.items() if reason == "not_contradicted"}
@@ -148,9 +146,7 @@ def test_two_rows_that_tell_one_fact_differently_are_counted(
     assert hospital.quality.reasons["not_contradicted"] == len(contradicted) + 1, "one breaks two rules"
 
 
-def test_nothing_is_dated_before_the_birth_or_by_another_calendar(
-    hospital: drawn_hospitals.Hospital,
-) -> None:
+def test_nothing_is_dated_before_the_birth_or_by_another_calendar(hospital: drawn_hospitals.Hospital) -> None:
     """The Thai and an Islamic calendar's years, and a birth after the admission, of which one of both is wrong."""
     late = [r for r in hospital.rows(hospital.quality.quarantine) if r["reason"] == "in_lifetime"]
     first = next(line for line, text in enumerate(LABS.splitlines(), start=1) if text.startswith("95,"))

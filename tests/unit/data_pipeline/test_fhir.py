@@ -104,9 +104,7 @@ def test_what_a_resource_says_did_not_happen_is_no_event(tmp_path: Path, setting
     urgent = {"priority": {"coding": [{"code": "EM"}]}, "status": "finished", **left}
     drug = {"medicationCodeableConcept": {"text": "Insulin"}}
     files: dict[str, list[dict[str, Any]]] = {
-        "Patient": [
-            {"id": "p1", "birthDate": "1950-01-01", "deceasedDateTime": "1900-01-01T00:00:00Z"},
-        ],
+        "Patient": [{"id": "p1", "birthDate": "1950-01-01", "deceasedDateTime": "1900-01-01T00:00:00Z"}],
         "Encounter": [
             stay("e1", 3, **urgent),
             stay("e2", 5, status="cancelled"),

@@ -252,10 +252,7 @@ def test_the_source_of_the_guide_follows_the_grammar() -> None:
             "patient_through: {table: people, key: stay}",
             "people, which is no table with the columns stay and person",
         ),
-        (
-            "patient_through: {table: people, key: person}",
-            "it needs the column person and can't have person",
-        ),
+        ("patient_through: {table: people, key: person}", "it needs the column person and can't have person"),
     ],
 )
 def test_what_the_grammar_says_of_columns_and_patients_is_checked(added: str, sentence: str) -> None:

@@ -43,10 +43,7 @@ def test_each_offset_lands_once(settings: Settings, stream: Stream) -> None:
     rng, end = random.Random(1), 0
     while end < len(messages):
         # what came before comes again
-        begin, end = (
-            max(0, end - rng.randrange(12)),
-            end + rng.randrange(1, 20),
-        )
+        begin, end = (max(0, end - rng.randrange(12)), end + rng.randrange(1, 20))
         stream.take(messages[begin:end])
         if rng.random() < 0.3:
             shards.compact(settings, "streamed", "patient")

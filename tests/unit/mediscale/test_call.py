@@ -116,10 +116,7 @@ def test_a_float_from_kubeflow_is_an_integer(counting: list[Params], settings: S
 
 
 def test_the_same_stage_does_not_run_twice_at_once(counting: list[Params], settings: Settings) -> None:
-    with (
-        exclusive(settings, "counting-hospital", "It"),
-        pytest.raises(BusyError, match="already running"),
-    ):
+    with exclusive(settings, "counting-hospital", "It"), pytest.raises(BusyError, match="already running"):
         call.call("counting", {"depth": 1}, settings, RUN)
     call.call("counting", {"depth": 1}, settings, RUN)
     assert len(counting) == 1

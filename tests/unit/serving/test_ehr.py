@@ -231,14 +231,8 @@ def test_answers_are_valid_fhir_with_provenance_and_the_notice(client: TestClien
             observation("8867-4", 61, "/min", hours(3), effectiveInstant=utc(hours(4))),
             "1 Observations that say when they were true more than once, in different types",
         ),
-        (
-            period("8867-4", hours(4), hours(3)),
-            "1 Observations whose period ends before it begins",
-        ),
-        (
-            observation("8867-4", 61, "/min", hours(24.1)),
-            "values that were not known by the prediction time",
-        ),
+        (period("8867-4", hours(4), hours(3)), "1 Observations whose period ends before it begins"),
+        (observation("8867-4", 61, "/min", hours(24.1)), "values that were not known by the prediction time"),
         (
             {**stay("finished", -90, -80), "modifierExtension": [{"url": "urn:not-done"}]},
             "1 Encounters with a modifier",

@@ -34,11 +34,7 @@ BLANK = {"role": "user", "content": " "}
         (ChatRequest, {"messages": [ASSISTANT, BLANK]}, "the last of the messages must ask something"),
         (CompletionRequest, {"prompt": "a", "presence_penalty": 0.5}, "presence_penalty must be 0."),
         (CompletionRequest, {"prompt": ["a", 1]}, "prompt[1] must be text or a list."),
-        (
-            CompletionRequest,
-            {"prompt": "a", "stop": 5, "n": 2},
-            "stop must be text or a list (and 1 more).",
-        ),
+        (CompletionRequest, {"prompt": "a", "stop": 5, "n": 2}, "stop must be text or a list (and 1 more)."),
         (
             ChatRequest,
             {"messages": [{"role": "user", "content": 5}]},

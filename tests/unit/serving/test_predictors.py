@@ -355,10 +355,7 @@ def test_a_version_that_is_repaired_takes_its_place_again(
 
 
 def test_files_damaged_while_they_are_served_are_noticed_and_served_from_memory(
-    settings: Settings,
-    promote: Any,
-    trained: dict[Any, Path],
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings, promote: Any, trained: dict[Any, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving_app, "FILES_SECONDS", 0.05)
     folder = changed_copy(trained["mortality", 1], settings.home / "artifacts" / "damaged")

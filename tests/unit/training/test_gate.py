@@ -91,10 +91,7 @@ def _family(
 
 
 def _compared(**changes: object) -> Comparison:
-    given = {
-        "incumbent": ModelRef(name="h-mortality", version=3, uri="m3", digest="i"),
-        "missing_inputs": 0,
-    }
+    given = {"incumbent": ModelRef(name="h-mortality", version=3, uri="m3", digest="i"), "missing_inputs": 0}
     return Comparison.model_validate({**given, "probability_better": 0.95, **changes})
 
 
@@ -135,11 +132,7 @@ GOOD = Evidence(
     seed=0,
     assumptions=(),
     counts=COUNTS,
-    metrics={
-        "auroc": _at(0.82),
-        "calibration_slope": _at(1.0, 0.1),
-        "calibration_intercept": _at(0.0, 0.1),
-    },
+    metrics={"auroc": _at(0.82), "calibration_slope": _at(1.0, 0.1), "calibration_intercept": _at(0.0, 0.1)},
     calibration_curve=(),
     net_benefit=_benefit(0.03),
     **_family(JUDGED),
@@ -616,8 +609,7 @@ EMPTY: dict[str, object] = {
 
 
 @pytest.mark.parametrize(
-    "part",
-    sorted(EMPTY.keys() - {"notes", "curves", "alarms", "calibration_curve", "assumptions"}),
+    "part", sorted(EMPTY.keys() - {"notes", "curves", "alarms", "calibration_curve", "assumptions"})
 )
 def test_each_part_that_the_policy_judges_is_missed(part: str) -> None:
     assert _decision(GOOD)

@@ -10,10 +10,7 @@ from data_pipeline.retrieval.question_parts import parts
 @pytest.mark.parametrize(
     ("question", "expected"),
     [
-        (
-            "What causes gout, and how is it treated?",
-            ("What causes gout?", "how is gout treated?"),
-        ),
+        ("What causes gout, and how is it treated?", ("What causes gout?", "how is gout treated?")),
         (
             "What is the dose of alteplase and within how many hours is it given?",
             ("What is the dose of alteplase?", "within how many hours is alteplase given?"),
@@ -30,10 +27,7 @@ from data_pipeline.retrieval.question_parts import parts
             "Which test confirms myasthenia gravis? How is it treated?",
             ("Which test confirms myasthenia gravis?", "How is myasthenia gravis treated?"),
         ),
-        (
-            "What happens, and when is it seen?",
-            ("What happens?", "when is happens seen?"),
-        ),
+        ("What happens, and when is it seen?", ("What happens?", "when is happens seen?")),
     ],
 )
 def test_each_fact_has_a_question_of_its_own(question: str, expected: tuple[str, ...]) -> None:

@@ -141,7 +141,7 @@ def test_a_passage_does_not_go_over_a_heading(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("# Gout\nReviewed 2025-05-02.\n## Diet\nLess beer.\n## Audit\n")
     rows = passages.table(readers.read([tmp_path]).documents).to_pylist()
     assert [(row["title"], row["text"], row["date"]) for row in rows] == [
-        ("Gout: Diet", "## Diet\nLess beer.", "2025-05-02"),
+        ("Gout: Diet", "## Diet\nLess beer.", "2025-05-02")
     ]
     assert [rows[0]["text"][a:b] for a, b in sentences(rows[0]["text"])] == ["## Diet", "Less beer."]
 
