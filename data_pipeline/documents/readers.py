@@ -21,6 +21,7 @@ from data_pipeline.documents.passages import Document, Heading
 from data_pipeline.drugs.mentions import packaged
 from data_pipeline.retrieval.index_files import RejectedDocument
 from data_pipeline.retrieval.words import spelled
+from mediscale.core import folder_files
 from mediscale.core.errors import InputError
 
 MOST_BYTES = 64 * 2**20
@@ -102,9 +103,8 @@ def digest(path: Path) -> str:
 
 def _files(path: Path) -> Iterator[tuple[Path, str]]:
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
-                yield file, file.relative_to(path).as_posix()
+        for file in folder_files.files_within(path):
+            yield file, file.relative_to(path).as_posix()
     else:
         yield path, path.name
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from data_pipeline.ingest import source as sources
 from data_pipeline.ingest.source import Source
+from mediscale.core import folder_files
 from mediscale.core.errors import InputError
 
 TEXT = (".csv", ".tsv", ".txt", ".psv")
@@ -55,20 +56,15 @@ def files_of(root: Path) -> dict[str, Path]:
     Raises:
         InputError: there is no such folder, a link in it leads nowhere, or two of its files differ in the case of their
             names alone.
+        PermissionError: this account may not read a folder in it.
     """
     if not root.is_dir():
         raise InputError(f"There is no directory {root}; give the folder that holds the extract.")
     files: dict[str, Path] = {}
     _check_name(root)
-    for path in (path for pattern in ("*", "*/*", "*/*/*") for path in sorted(root.glob(pattern))):
+    for path in folder_files.files_within(root, levels=2):
         if path.name.lower().endswith(ENDINGS):
             _check_name(path)
-        if path.name.lower().endswith(ENDINGS) and not path.exists():
-            raise InputError(
-                f"{path.relative_to(root)} in {root} is a link to a file that is not there; nothing was landed. Is its "
-                "disk mounted? Otherwise remove the link."
-            )
-        if path.name.lower().endswith(ENDINGS) and path.is_file():
             named = path.relative_to(root).as_posix()
             if (other := files.setdefault(named.lower(), path)) is not path:
                 raise _two_files_error(root, "the same name but for the case", (other, path))

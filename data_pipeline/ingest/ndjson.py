@@ -136,6 +136,8 @@ def _objects(path: Path, place: Path) -> Iterator[dict[str, Any]]:
                 number += 1
                 yield _object(line)
     except (ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:  # the operating system refused to read it
+            raise
         what = (
             f"{place}: line {number:,} holds no JSON object that has one reading and ends within "
             f"{MAX_LINE >> 20} million characters"

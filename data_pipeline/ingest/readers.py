@@ -10,7 +10,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +55,7 @@ def header(path: Path, written: Csv, place: Path) -> list[str]:
         else:
             first = _text_header(path, written)
     except (EOFError, OSError, gzip.BadGzipFile, zlib.error, csv.Error, pa.ArrowInvalid) as error:
-        raise _unreadable(place, path) from error
+        _refuse(place, path, error)
     return [parsing.fold(name).lower() for name in first]
 
 
@@ -103,7 +103,7 @@ def records(
         )
         yield from batches
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowInvalid) as error:
-        raise _unreadable(place, path) from error
+        _refuse(place, path, error)
 
 
 def _csv(
@@ -211,11 +211,14 @@ def _open(path: Path, written: Csv) -> TextIO:
     return path.open(encoding=encoding, errors="replace", newline="")
 
 
-def _unreadable(place: Path, path: Path) -> InputError:
-    return InputError(
+def _refuse(place: Path, path: Path, error: Exception) -> NoReturn:
+    """Says that a file is torn, or lets the error pass where the operating system refused to read it."""
+    if isinstance(error, OSError) and error.errno:
+        raise error
+    raise InputError(
         f"{place} is torn or not a {format_of(path)} file; nothing was landed. Copy it again and compare checksums "
         "with the origin's."
-    )
+    ) from error
 
 
 def _endless(place: Path, record: int) -> InputError:

@@ -211,3 +211,39 @@ def test_the_program_frees_nothing_as_it_ends_and_does_what_waits_for_its_end(se
     )
     assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout == "x" * 100_000 + "\ncleaned\n"
+
+
+OF_NO_PRIVILEGE = (
+    (
+        "setpriv",
+        "--bounding-set",
+        "-dac_override,-dac_read_search",
+        "--inh-caps",
+        "-dac_override,-dac_read_search",
+    )
+    if os.geteuid() == 0
+    else ()
+)
+"""Before a command: root reads what nobody else may."""
+
+
+@pytest.mark.parametrize(
+    ("words", "closed"),
+    [
+        (("source", "check", "mimic-iii", "--path"), "icu"),
+        (("source", "check", "mimic-iii", "--path"), "PATIENTS.csv"),
+        (("index",), "icu"),
+    ],
+)
+def test_a_folder_or_file_of_somebody_else_is_no_absent_and_no_torn_one(
+    command: Command, tmp_path: Path, words: tuple[str, ...], closed: str
+) -> None:
+    extract = tmp_path / "extract"
+    (extract / "icu").mkdir(parents=True)
+    for name in ("PATIENTS.csv", "ADMISSIONS.csv", "icu/CHARTEVENTS.csv", "icu/guideline.md"):
+        (extract / name).write_text("subject_id,gender,dob,dod,dod_hosp,dod_ssn,expire_flag\n")
+    (extract / closed).chmod(0)
+    ended = command(*words, str(extract), program=(*OF_NO_PRIVILEGE, PROGRAM))
+    (extract / closed).chmod(0o700)
+    assert ended.returncode == 6, ended.stderr
+    assert ended.stderr.startswith(f"mediscale: This account may not use {extract / closed}: ")

@@ -81,7 +81,7 @@ def test_a_table_that_is_there_twice_is_refused_by_name(tmp_path: Path, twice: t
 def test_a_link_that_leads_nowhere_is_no_absent_table(tmp_path: Path) -> None:
     write(tmp_path, "people.csv")
     (tmp_path / "labs_1.csv").symlink_to(tmp_path / "unmounted" / "labs_1.csv")
-    with pytest.raises(InputError, match=r"labs_1\.csv in .* is a link to a file that is not there"):
+    with pytest.raises(InputError, match=r"labs_1\.csv in .* is a link to what is not there"):
         located(tmp_path)
 
 
