@@ -90,10 +90,10 @@ def newest(settings: Settings, dataset: str) -> TableRef:
     Raises:
         NotFoundError: the dataset was never validated.
     """
-    if not lake.exists(settings, dataset, QUARANTINE.name):
-        there = ", ".join(lake.datasets(settings)) or "none yet"
-        raise NotFoundError(f"{dataset} was never validated; the lake's datasets are: {there}.")
-    return lake.latest(settings, dataset, QUARANTINE.name)
+    if ref := lake.find_latest(settings, dataset, QUARANTINE.name):
+        return ref
+    there = ", ".join(lake.datasets(settings)) or "none yet"
+    raise NotFoundError(f"{dataset} was never validated; the lake's datasets are: {there}.")
 
 
 def _pairs(facts: pa.Table) -> Iterator[tuple[str, str]]:

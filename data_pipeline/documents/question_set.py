@@ -209,12 +209,9 @@ def load(settings: Settings, table: TableRef, split: Split) -> list[Question]:
 
 def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Context]:
     """The feedback that was reviewed until now."""
-    where = params["dataset"], REVIEWED_FEEDBACK.name
-    if not lake.exists(settings, *where):
-        yield Context({"reviewed": None, "newest_review": 0})
-        return
-    newest = feedback_reviews.newest_entry(settings, params["dataset"])
-    yield Context({"reviewed": lake.latest(settings, *where).model_dump(), "newest_review": newest})
+    reviewed = lake.find_latest(settings, params["dataset"], REVIEWED_FEEDBACK.name)
+    newest = feedback_reviews.newest_entry(settings, params["dataset"]) if reviewed else 0
+    yield Context({"reviewed": reviewed and reviewed.model_dump(), "newest_review": newest})
 
 
 STAGE = Stage(

@@ -49,7 +49,7 @@ def read_pubmedqa(path: Path) -> list[Question]:
         ) from None
 
 
-def load_medmcqa(revision: str = MEDMCQA_REVISION) -> list[Question]:
+def load_medmcqa(revision: str) -> list[Question]:
     """The training part of MedMCQA (Pal et al. 2022) from the Hub, or from its cache when there is no network.
 
     Raises:

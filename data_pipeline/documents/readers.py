@@ -53,6 +53,10 @@ class Read:
     documents: list[Document] = field(default_factory=list)
     rejected: list[RejectedDocument] = field(default_factory=list)
 
+    def reject(self, file: str, reason: str) -> None:
+        """Notes why a file, or a part of it, is left out."""
+        self.rejected.append(RejectedDocument(file=file, reason=reason))
+
 
 class UnreadableError(Exception):
     """Why a file can't be read; its message is the reason."""
@@ -72,8 +76,9 @@ def read(paths: Sequence[Path], roles: Sequence[str] = ()) -> Read:
             raise InputError(f"There is no file or folder {path} with documents.")
         for file, name in _files(path):
             if path.is_dir() and not file.resolve().is_relative_to(path.resolve()):
-                reason = "It is a link to a file outside of the folder; copy the file itself into it."
-                result.rejected.append(RejectedDocument(file=name, reason=reason))
+                result.reject(
+                    name, "It is a link to a file outside of the folder; copy the file itself into it."
+                )
             else:
                 _read_file(file, name, tuple(roles), result)
     if not result.documents:
@@ -119,19 +124,15 @@ def _read_file(file: Path, name: str, roles: tuple[str, ...], result: Read) -> N
         content = file.read_bytes()
         documents = list(reader(content, name, result))
     except UnreadableError as error:
-        result.rejected.append(RejectedDocument(file=name, reason=str(error)))
+        result.reject(name, str(error))
         return
     except OSError as error:
-        result.rejected.append(RejectedDocument(file=name, reason=f"It can't be opened: {error.strerror}."))
+        result.reject(name, f"It can't be opened: {error.strerror}.")
         return
     digest = hashlib.sha256(content).hexdigest()
     with_text = [each for each in documents if any(letter.isalnum() for letter in each["text"])]
     if not with_text:
-        result.rejected.append(
-            RejectedDocument(
-                file=name, reason="It holds no text; a scanned page needs text recognition first."
-            )
-        )
+        result.reject(name, "It holds no text; a scanned page needs text recognition first.")
     result.documents += [
         Document(**{"file": name, "source": name, "digest": digest, "roles": roles, **each})
         for each in with_text
@@ -177,15 +178,10 @@ def _own_date(text: str, name: str, result: Read) -> str | None:
             and not _AUTHORITIES.search(said)
             and not packaged().find(clinical_text.read(said))
         ):
-            return _possible(stated.date, name, result)
+            if reason := why_impossible(stated.date):
+                result.reject(name, f"Only its date {stated.date}, which {reason}.")
+            return "" if reason else stated.date
     return None
-
-
-def _possible(date: str, name: str, result: Read) -> str:
-    """A date, or nothing where no document can be of it, which is reported."""
-    if reason := why_impossible(date):
-        result.rejected.append(RejectedDocument(file=name, reason=f"Only its date {date}, which {reason}."))
-    return "" if reason else date
 
 
 def _json(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
@@ -244,11 +240,11 @@ def _pdf(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
     except Exception as error:  # pypdf raises whatever the place of damage leads to
         raise UnreadableError("It is damaged, or no PDF.") from error
     if 0 < len(without_text) < len(pages):
-        reason = (
+        result.reject(
+            name,
             f"{len(without_text)} of its {len(pages)} pages, the first of them page {without_text[0]}, hold no text; a "
-            "scanned page needs text recognition first."
+            "scanned page needs text recognition first.",
         )
-        result.rejected.append(RejectedDocument(file=name, reason=reason))
     if _NO_TITLE.search(title.strip()):
         title = next((each.title for page in pages[:1] for each in page.headings if each.title), "")
     stated = _own_date(pages[0].text, name, result) if pages else None
@@ -309,18 +305,15 @@ def _records(records: Sequence[Any], name: str, result: Read) -> Iterator[dict[s
         else:
             unusable.append(number)
     if unusable:
-        result.rejected.append(
-            RejectedDocument(
-                file=name,
-                reason=f"{len(unusable)} of {len(records)} rows hold no `text`; the first is row {unusable[0]}.",
-            )
+        result.reject(
+            name, f"{len(unusable)} of {len(records)} rows hold no `text`; the first is row {unusable[0]}."
         )
     if undated:
-        reason = (
+        result.reject(
+            name,
             f"Only the dates of {len(undated)} of {len(records)} rows, which are no days of the calendar or lie in the "
-            f"future; the first is row {undated[0]}."
+            f"future; the first is row {undated[0]}.",
         )
-        result.rejected.append(RejectedDocument(file=name, reason=reason))
 
 
 def _record(record: Mapping[str, Any], name: str, number: int) -> dict[str, Any]:

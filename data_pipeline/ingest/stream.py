@@ -156,10 +156,8 @@ class Stream:
 
     @cached_property
     def _n_shards(self) -> int:
-        if not lake.exists(self._settings, self._dataset, EVENTS.name):
-            return N_SHARDS
-        ref = lake.latest(self._settings, self._dataset, EVENTS.name)
-        return lake.fact(self._settings, ref, shards.SHARD_COUNT)
+        ref = self._newest(EVENTS.name)
+        return lake.fact(self._settings, ref, shards.SHARD_COUNT) if ref else N_SHARDS
 
     def _bring_events_up_to_date(self, facts: PatientFacts) -> tuple[int, int]:
         """Makes the patients' events those of their facts; how many are new, and how many stand in others' place."""
@@ -215,9 +213,7 @@ class Stream:
             self._commit(SUBJECTS.name, added, ref)
 
     def _newest(self, table: str) -> TableRef | None:
-        if not lake.exists(self._settings, self._dataset, table):
-            return None
-        return lake.latest(self._settings, self._dataset, table)
+        return lake.find_latest(self._settings, self._dataset, table)
 
     def _commit(
         self, table: str, rows: pa.Table, made_from: TableRef | None, replacing: str | None = None

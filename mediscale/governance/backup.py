@@ -15,7 +15,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mediscale.core.errors import NotFoundError, StorageError, UsageError
 from mediscale.core.settings import Settings
@@ -23,9 +22,6 @@ from mediscale.core.tables import HISTORY, SUBJECTS
 from mediscale.governance import erasure
 from mediscale.governance.erasure import UPKEEP
 from mediscale.storage import accepted_heads, exclusions, history, lake, locks
-
-if TYPE_CHECKING:
-    from pyarrow import fs
 
 LIST = "backup.json"
 _PASSING = {"spark", "locks", "ray"}
@@ -98,7 +94,7 @@ def restore(settings: Settings, folder: Path, actor: str, at: datetime) -> Resto
             f"{len(wrong)} of the {len(digests)} files of the backup are gone or were changed; nothing was restored. "
             "Take another backup."
         )
-    for name in _logs_last(digests):
+    for name in sorted(digests, key=lambda name: ("/_delta_log/" in name, name)):  # logs of tables last
         part, _, path = name.partition("/")
         _upload(folder / name, f"{_parts(settings)[part]}/{path}", replace=part != "trust")
     histories = dict(_history_ends(settings))
@@ -116,8 +112,7 @@ def _parts(settings: Settings) -> dict[str, str]:
 
 
 def _refuse_used(uri: Path | str, what: str) -> None:
-    filesystem, path = lake.filesystem(str(uri))
-    if _list(filesystem, path):
+    if lake.list_files(str(uri)):
         raise UsageError(
             f"{what} goes into a new folder, and {uri} holds something; choose another, or move it away."
         )
@@ -126,27 +121,14 @@ def _refuse_used(uri: Path | str, what: str) -> None:
 # --- copying -----------------------------------------------------------------------------------------------------
 
 
-def _list(filesystem: "fs.FileSystem", root: str) -> "list[fs.FileInfo]":
-    from pyarrow import fs
-
-    infos: list[fs.FileInfo] = filesystem.get_file_info(
-        fs.FileSelector(root, recursive=True, allow_not_found=True)
-    )
-    return [info for info in infos if info.is_file]
-
-
 def _files(uri: str) -> list[str]:
     """Paths within a folder, logs of tables first: what a commit names was written before it."""
-    filesystem, root = lake.filesystem(uri)
-    paths = (info.path.removeprefix(f"{root.rstrip('/')}/") for info in _list(filesystem, root))
+    _, root = lake.filesystem(uri)
+    paths = (info.path.removeprefix(f"{root.rstrip('/')}/") for info in lake.list_files(uri))
     kept = [
         p for p in paths if p.partition("/")[0] not in _PASSING and not p.endswith((".lock", "-wal", "-shm"))
     ]
     return sorted(kept, key=lambda path: ("/_delta_log/" not in path, path))
-
-
-def _logs_last(names: dict[str, str]) -> Iterator[str]:
-    yield from sorted(names, key=lambda name: ("/_delta_log/" in name, name))
 
 
 def _copy(source: str, path: str, target: Path) -> str:
@@ -189,8 +171,8 @@ def _history_ends(settings: Settings) -> Iterator[tuple[str, HistoryEnd]]:
     """Accepts histories that end before what was accepted here: a person who restores a backup decides that."""
     for dataset in lake.datasets(settings):
         kept = max((head.sequence for head in accepted_heads.accepted(settings, dataset)), default=0)
-        if kept and lake.exists(settings, dataset, HISTORY.name):
-            rows = lake.read(settings, lake.latest(settings, dataset, HISTORY.name), ["sequence"])
+        if kept and (newest := lake.find_latest(settings, dataset, HISTORY.name)):
+            rows = lake.read(settings, newest, ["sequence"])
             if max(rows["sequence"].to_pylist(), default=0) < kept:
                 accepted_heads.forget(settings, dataset)
         entries = history.entries(settings, dataset)
@@ -205,10 +187,13 @@ def _erase_again(settings: Settings, actor: str, at: datetime) -> dict[str, int]
         erasure.erase(settings, journal.dataset, journal.number, journal.reason, actor, at)
         erased[journal.dataset] = erased.get(journal.dataset, 0) + 1
     for dataset in lake.datasets(settings):
-        listed = exclusions.load(settings, dataset)
-        if listed is None or not lake.exists(settings, dataset, SUBJECTS.name):
+        listed, subjects = (
+            exclusions.load(settings, dataset),
+            lake.find_latest(settings, dataset, SUBJECTS.name),
+        )
+        if listed is None or subjects is None:
             continue
-        numbers = lake.read(settings, lake.latest(settings, dataset, SUBJECTS.name), ["source_subject"])
+        numbers = lake.read(settings, subjects, ["source_subject"])
         for number in sorted(listed.among(numbers["source_subject"].to_pylist())):
             reason = "erased again after a backup was restored"
             erasure.erase(settings, dataset, number, reason, actor, at)

@@ -109,11 +109,10 @@ def _needed(settings: Settings) -> dict[str, set[int]]:
 def _answered_from(settings: Settings) -> Iterator[TableRef]:
     """The versions of events that answers in the prediction logs were computed from."""
     for dataset in lake.datasets(settings):
-        if lake.exists(settings, dataset, PREDICTIONS.name) and lake.exists(settings, dataset, EVENTS.name):
-            log = lake.read(settings, lake.latest(settings, dataset, PREDICTIONS.name), ["events_version"])
-            events = lake.latest(settings, dataset, EVENTS.name)
-            for version in log["events_version"].drop_null().unique().to_pylist():
-                yield events.model_copy(update={"version": version})
+        log, events = (lake.find_latest(settings, dataset, t.name) for t in (PREDICTIONS, EVENTS))
+        if log and events:
+            versions = lake.read(settings, log, ["events_version"])["events_version"].drop_null().unique()
+            yield from (events.model_copy(update={"version": version}) for version in versions.to_pylist())
 
 
 # --- what is there -----------------------------------------------------------------------------------------------
@@ -129,7 +128,7 @@ def _in_table(
         kept |= {_name(f) for f in lake.files(settings, newest.model_copy(update={"version": version}))}
     committed = {_name(unquote(path)) for path in lake.historical_paths(settings, newest)}
     root = settings.table_uri(dataset, table)
-    for info in _files(root):
+    for info in lake.list_files(root):
         name = info.base_name
         uri = f"{root}{info.path.removeprefix(lake.filesystem(root)[1])}"
         if "/_delta_log/" in info.path or not name.endswith((".parquet", ".part")):
@@ -146,16 +145,6 @@ def _in_table(
 def _name(uri: str) -> str:
     """Engines give every file of a table a name of its own, whatever its folder."""
     return uri.rpartition("/")[2]
-
-
-def _files(uri: str) -> "list[fs.FileInfo]":
-    from pyarrow import fs
-
-    filesystem, root = lake.filesystem(uri)
-    infos: list[fs.FileInfo] = filesystem.get_file_info(
-        fs.FileSelector(root, recursive=True, allow_not_found=True)
-    )
-    return [info for info in infos if info.is_file]
 
 
 def _age(info: "fs.FileInfo") -> float:

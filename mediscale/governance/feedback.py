@@ -106,9 +106,9 @@ def _feedback_of_row(
 
 
 def _reviews(settings: Settings, dataset: str) -> dict[str, dict[str, Any]]:
-    if not lake.exists(settings, dataset, REVIEWED_FEEDBACK.name):
+    newest = lake.find_latest(settings, dataset, REVIEWED_FEEDBACK.name)
+    if newest is None:
         return {}
-    newest = lake.latest(settings, dataset, REVIEWED_FEEDBACK.name)
     return feedback_reviews.attested(settings, newest, feedback_reviews.newest_entry(settings, dataset))
 
 
@@ -138,14 +138,12 @@ def review(
             "The feedback says that the answer is not right, and not what would be; there is nothing to learn from. "
             "Reject it, or ask for a corrected answer."
         )
-    about = {
-        "feedback_id": feedback_id,
-        "verdict": feedback.verdict,
-        "model": feedback.model,
-        "model_version": feedback.model_version,
-        "subject_id": None if feedback.quotes_a_note else feedback.subject_id,  # of another dataset
-        "question": None if feedback.quotes_a_note else feedback.question,
-        "answer": None if feedback.quotes_a_note else feedback.answer,
-    }
+    about = {name: getattr(feedback, name) for name in ("feedback_id", "verdict", "model", "model_version")}
+    for name in (
+        "subject_id",
+        "question",
+        "answer",
+    ):  # of a quoted note's patient, of another dataset, nothing is kept
+        about[name] = None if feedback.quotes_a_note else getattr(feedback, name)
     feedback_reviews.record(settings, dataset, about, decision, reason, at)
     return feedback

@@ -77,9 +77,10 @@ class Prediction:
 
 def predictions(settings: Settings, dataset: str, row_filter: Any) -> list[Prediction]:
     """The answers of a dataset's log in the lake that a filter wants, oldest first."""
-    if not lake.exists(settings, dataset, PREDICTIONS.name):
+    newest = lake.find_latest(settings, dataset, PREDICTIONS.name)
+    if newest is None:
         return []
-    log = lake.dataset(settings, lake.latest(settings, dataset, PREDICTIONS.name))
+    log = lake.dataset(settings, newest)
     present = [name for name in _LOG_COLUMNS if name in log.schema.names]
     answers = row_filter & (pc.field("task") != FEEDBACK)  # what was said of an answer is none
     rows = log.to_table(columns=present, filter=answers).to_pylist()

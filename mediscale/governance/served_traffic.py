@@ -54,16 +54,12 @@ def outcomes(settings: Settings, dataset: str, as_of: datetime) -> Iterator[str]
 
     for entry, setting, until in traffic.periods(history.entries(settings, dataset)):
         labelled = calls.newest_night(settings, "labels", dataset, setting.task)
-        if labelled is None or not lake.exists(settings, dataset, PREDICTIONS.name):
+        log = lake.find_latest(settings, dataset, PREDICTIONS.name)
+        if labelled is None or log is None:
             continue
-        log, labels = (
-            lake.latest(settings, dataset, PREDICTIONS.name),
-            TableRef.model_validate(labelled.result["labels"]),
-        )
-        if (
-            "arm" not in lake.dataset(settings, log).schema.names
-        ):  # nothing was answered since an older release
+        if "arm" not in lake.column_names(settings, log):  # nothing was answered since an older release
             continue
+        labels = TableRef.model_validate(labelled.result["labels"])
         answers = Question(setting.challenger, setting.task, entry.at, until or as_of)
         compared = arm_outcomes.compare(settings, log, labels, answers, setting.mode, as_of)
         ended = f"{until:%Y-%m-%d %H:%M:%S}" if until else "now"

@@ -119,9 +119,8 @@ def _signed_digests(settings: Settings, model: ModelRef, evidence_digest: str) -
 
 def _verified(settings: Settings, model: ModelRef, uri: str) -> Mapping[str, Any]:
     """What an accepted key signed."""
-    filesystem, path = lake.filesystem(uri)
     try:
-        bundle = json.loads(filesystem.open_input_stream(path).readall())
+        bundle = json.loads(lake.read_whole(uri))
         envelope = bundle["dsseEnvelope"]
         payload = base64.b64decode(envelope["payload"], validate=True)
         signature = base64.b64decode(envelope["signatures"][0]["sig"], validate=True)

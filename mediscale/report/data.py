@@ -270,9 +270,8 @@ def _decided(settings: Settings, decision: Call) -> DecidedVersion:
 
 
 def _spec(settings: Settings, model: ModelRef) -> PredictorSpec | None:
-    filesystem, folder = lake.filesystem(registry.locate(settings, model.uri))
     try:
-        with filesystem.open_input_stream(f"{folder}/{PREDICTOR_FILE}") as stream:
-            return PredictorSpec.model_validate_json(stream.read())
+        content = lake.read_whole(f"{registry.locate(settings, model.uri)}/{PREDICTOR_FILE}")
+        return PredictorSpec.model_validate_json(content)
     except (OSError, ValueError):
         return None

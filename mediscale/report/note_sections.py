@@ -84,9 +84,8 @@ def _network(params: Mapping[str, Any]) -> str:
 
 
 def _words(settings: Settings, uri: str) -> dict[str, float]:
-    filesystem, folder = lake.filesystem(registry.locate(settings, uri))
     try:
-        with filesystem.open_input_stream(f"{folder}/{WORDS_FILE}") as stream:
-            return {str(word): float(score) for word, score in json.loads(stream.read()).items()}
+        scores = json.loads(lake.read_whole(f"{registry.locate(settings, uri)}/{WORDS_FILE}"))
+        return {str(word): float(score) for word, score in scores.items()}
     except (OSError, ValueError):
         return {}

@@ -53,13 +53,12 @@ def collect(settings: Settings, dataset: str, task: TaskName, model: ModelRef) -
     """The windows of a version, oldest first; none where nobody has followed it."""
     import pyarrow.compute as pc
 
-    table = f"{PERFORMANCE.name}_{task}"
-    if not lake.exists(settings, dataset, table):
+    newest = lake.find_latest(settings, dataset, f"{PERFORMANCE.name}_{task}")
+    if newest is None:
         return ()
-    of_version = pc.field("model_version") == model.version
-    newest = lake.dataset(settings, lake.latest(settings, dataset, table))
+    shown = (pc.field("model_version") == model.version) & (pc.field("basis") != "inputs")
     windows: dict[tuple[datetime, str], list[dict[str, Any]]] = {}
-    for row in newest.to_table(filter=of_version & (pc.field("basis") != "inputs")).to_pylist():
+    for row in lake.dataset(settings, newest).to_table(filter=shown).to_pylist():
         windows.setdefault((row["window_start"], row["basis"]), []).append(row)
     return tuple(_window(windows[key]) for key in sorted(windows))
 

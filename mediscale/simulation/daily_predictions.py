@@ -64,9 +64,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:  # noqa: ARG001
             settings, params.dataset, params.task, params.model, params.alias, log_dataset=params.dataset
         )
         server.ask(questions)
-    logged = lake.exists(settings, params.dataset, PREDICTIONS.name)
-    predictions = lake.latest(settings, params.dataset, PREDICTIONS.name) if logged else None
-    return Result(asked=len(due), predictions=predictions)
+    return Result(asked=len(due), predictions=lake.find_latest(settings, params.dataset, PREDICTIONS.name))
 
 
 def _questions(
@@ -85,11 +83,11 @@ def _answered(settings: Settings, params: Params) -> set[tuple[int, NaiveDatetim
     """The predictions that an interrupted call had made already."""
     import pyarrow.compute as pc
 
-    if not lake.exists(settings, params.dataset, PREDICTIONS.name):
+    newest = lake.find_latest(settings, params.dataset, PREDICTIONS.name)
+    if newest is None:
         return set()
-    log = lake.dataset(settings, lake.latest(settings, params.dataset, PREDICTIONS.name))
     mine = (pc.field("model_version") == params.model.version) & (pc.field("task") == params.task)
-    rows = log.to_table(
+    rows = lake.dataset(settings, newest).to_table(
         columns=["subject_id", "prediction_time"], filter=mine & (pc.field("predicted_at") >= params.at)
     )
     return {(row["subject_id"], row["prediction_time"]) for row in rows.to_pylist()}

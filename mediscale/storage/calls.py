@@ -237,13 +237,10 @@ def find(settings: Settings, stage: str, key: str) -> Call | None:
 
 def content(settings: Settings, stage: str, key: str) -> bytes | None:
     """The bytes of a record's file, or None."""
-    filesystem, folder = lake.filesystem(_folder(settings, stage))
     try:
-        with filesystem.open_input_stream(f"{folder}/{key}.json") as stream:
-            read: bytes = stream.read()
+        return lake.read_whole(f"{_folder(settings, stage)}/{key}.json")
     except FileNotFoundError:
         return None
-    return read
 
 
 def of_stage(settings: Settings, stage: str) -> list[Call]:
@@ -312,10 +309,8 @@ def list_in_run(settings: Settings, run_id: str, call: Call) -> bool:
 
 
 def _entry(uri: str) -> RunEntry | None:
-    filesystem, path = lake.filesystem(uri)
     try:
-        with filesystem.open_input_stream(path) as stream:
-            return RunEntry.model_validate_json(stream.read())
+        return RunEntry.model_validate_json(lake.read_whole(uri))
     except FileNotFoundError:
         return None
 
@@ -333,11 +328,7 @@ def entries(settings: Settings, run_id: str) -> list[RunEntry]:
 
 
 def _names(uri: str) -> list[str]:
-    from pyarrow import fs
-
-    filesystem, folder = lake.filesystem(uri)
-    infos = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-    return sorted(info.base_name for info in infos if info.is_file and info.base_name.endswith(".json"))
+    return sorted(info.base_name for info in lake.list_files(uri) if info.base_name.endswith(".json"))
 
 
 def _folders(uri: str) -> list[str]:

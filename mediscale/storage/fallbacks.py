@@ -46,9 +46,8 @@ def read(settings: Settings, dataset: str, entry: Entry) -> Fallback | None:
     Raises:
         StorageError: the lake can't be read.
     """
-    filesystem, path = lake.filesystem(_place(settings, dataset, entry))
     try:
-        content = filesystem.open_input_stream(path).readall()
+        content = lake.read_whole(_place(settings, dataset, entry))
     except FileNotFoundError:
         return None
     except OSError as error:

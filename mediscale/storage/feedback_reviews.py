@@ -44,8 +44,7 @@ def record(
     decided = {"reviewed_at": at, "reviewed_by": reviewer, "decision": decision, "reason": reason}
     row = {**feedback, **decided, "salt": secrets.token_hex(16)}
     name = str(row["feedback_id"])
-    there = lake.exists(settings, dataset, REVIEWED_FEEDBACK.name)
-    newest = lake.latest(settings, dataset, REVIEWED_FEEDBACK.name) if there else None
+    newest = lake.find_latest(settings, dataset, REVIEWED_FEEDBACK.name)
     earlier = sum(each["feedback_id"] == name for each in _rows(settings, newest)) if newest else 0
     rows = pa.Table.from_pylist([row], schema=REVIEWED_FEEDBACK.arrow_schema())
     if (

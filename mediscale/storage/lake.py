@@ -142,6 +142,27 @@ def write_whole(uri: str, content: bytes) -> None:
     files.move(f"{path}.part", path)
 
 
+def read_whole(uri: str) -> bytes:
+    """The content of a file.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    files, path = filesystem(uri)
+    with files.open_input_stream(path) as stream:
+        content: bytes = stream.read()
+    return content
+
+
+def list_files(uri: str) -> "list[fs.FileInfo]":
+    """All files in a folder and in the folders in it; none where it is not there."""
+    from pyarrow import fs
+
+    files, root = filesystem(uri)
+    infos = files.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+    return [info for info in infos if info.is_file]
+
+
 def latest(settings: Settings, dataset: str, table: str) -> TableRef:
     """The newest version now. For callers, which resolve it into Params; never inside a stage.
 
@@ -149,6 +170,12 @@ def latest(settings: Settings, dataset: str, table: str) -> TableRef:
         NotFoundError: there is no such table.
     """
     return ref_of(dataset, table, _snapshot(settings, dataset, table))
+
+
+def find_latest(settings: Settings, dataset: str, table: str) -> TableRef | None:
+    """``latest``; None where there is no such table."""
+    delta = _newest_snapshot(settings, dataset, table)
+    return None if delta is None else ref_of(dataset, table, delta)
 
 
 def ref_of(dataset: str, table: str, delta: "DeltaTable") -> TableRef:

@@ -71,21 +71,16 @@ def record(
 
 def read(uri: str) -> LastCall | None:
     """What such a file says; None where it is not there, or can't be read."""
-    files, path = lake.filesystem(uri)
     try:
-        with files.open_input_stream(path) as stream:
-            return LastCall.model_validate_json(stream.read())
+        return LastCall.model_validate_json(lake.read_whole(uri))
     except (FileNotFoundError, ValueError):
         return None
 
 
 def failures(settings: Settings, dataset: str | None) -> Iterator[str]:
     """Why the last calls of stages failed, of every dataset or of one."""
-    from pyarrow import fs
-
-    files, root = lake.filesystem(folder(settings, dataset or "").rstrip("/"))
-    selected = fs.FileSelector(root, allow_not_found=True, recursive=True)
-    for path in sorted(info.path for info in files.get_file_info(selected) if info.extension == "json"):
+    listed = lake.list_files(folder(settings, dataset or "").rstrip("/"))
+    for path in sorted(info.path for info in listed if info.extension == "json"):
         of_dataset, name = path.split("/")[-2:]
         call = read(f"{folder(settings, of_dataset)}/{name}")
         if call and call.failed:

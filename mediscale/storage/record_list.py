@@ -41,10 +41,8 @@ def read(settings: Settings, digest: str) -> Mapping[str, str]:
     Raises:
         StorageError: the list is gone, or not the one that was signed.
     """
-    filesystem, path = lake.filesystem(_place(settings, digest))
     try:
-        with filesystem.open_input_stream(path) as stream:
-            content = stream.read()
+        content = lake.read_whole(_place(settings, digest))
     except FileNotFoundError:
         content = b""
     if hashlib.sha256(content).hexdigest() != digest:

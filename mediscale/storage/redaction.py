@@ -23,7 +23,6 @@ from mediscale.storage import lake, locks
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow import fs
 
 LOG = "_delta_log"
 _COMMIT = re.compile(r"\d{20}\.json")
@@ -135,18 +134,11 @@ class _Folder:
     """A table's folder, on a disk or in an object store."""
 
     def __init__(self, uri: str) -> None:
-        self._files, self._root = lake.filesystem(uri)
-
-    def _list(self, folder: str) -> "list[fs.FileInfo]":
-        from pyarrow import fs
-
-        selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
-        infos: list[fs.FileInfo] = self._files.get_file_info(selector)
-        return [info for info in infos if info.is_file]
+        self._uri, (self._files, self._root) = uri, lake.filesystem(uri)
 
     def data_files(self) -> Iterator[str]:
         """Paths of all Parquet files within the table, those that no version has included."""
-        for info in self._list(self._root):
+        for info in lake.list_files(self._uri):
             path = info.path.removeprefix(f"{self._root}/")
             if path.endswith(".parquet") and not path.startswith(f"{LOG}/"):
                 yield path
@@ -175,7 +167,7 @@ class _Folder:
 
     def _commits(self) -> Iterator[tuple[str, str]]:
         """File and text of each commit, newest first."""
-        commits = (info.path for info in self._list(f"{self._root}/{LOG}"))
+        commits = (info.path for info in lake.list_files(f"{self._uri}/{LOG}"))
         for path in sorted((p for p in commits if _COMMIT.fullmatch(p.rpartition("/")[2])), reverse=True):
             with self._files.open_input_stream(path) as stream:
                 yield path, stream.read().decode()
@@ -198,9 +190,8 @@ class _Folder:
                 "nothing was changed in it. Delete the dataset, or make the table anew."
             )
         # the hint before the checkpoint that it names
-        for info in sorted(
-            self._list(f"{self._root}/{LOG}"), key=lambda i: i.base_name != "_last_checkpoint"
-        ):
+        log = lake.list_files(f"{self._uri}/{LOG}")
+        for info in sorted(log, key=lambda info: info.base_name != "_last_checkpoint"):
             if _DERIVED.fullmatch(info.base_name):
                 self.delete(info.path.removeprefix(f"{self._root}/"))
         for path, before in commits:
