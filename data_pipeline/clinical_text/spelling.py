@@ -51,16 +51,26 @@ class Speller:
         """The word of the vocabulary that is meant, or the word itself."""
         if not may_be_misspelt(word) or _is_among(self._vocabulary, word):
             return word
-        sound = sounds(word)
         allowed = self._most_wrong if len(word) >= LONG else 1
-        near = {
+        near = self._near(word)
+        fitting = sorted((d, w) for d, w in near if d <= allowed and w[0] == word[0])
+        fitting = fitting or sorted((d, w) for d, w in near if d <= 1)
+        return fitting[0][1] if fitting else word
+
+    def only(self, word: str) -> str:
+        """The word of the vocabulary that is a letter away, where no other one is two away; else the word itself."""
+        near = {other: distance for distance, other in self._near(word) if distance <= 2}
+        is_sure = may_be_misspelt(word) and list(near.values()) in ([0], [1])
+        return next(iter(near)) if is_sure else word
+
+    def _near(self, word: str) -> set[tuple[int, str]]:
+        """Words of the vocabulary that sound like a word, or nearly so, with how many letters are wrong."""
+        sound = sounds(word)
+        return {
             (_distance(sound, other), other_word)
             for shorter in (sound, *_deletions(sound))
             for other_word, other in self._by_deletion.get(shorter, ())
         }
-        fitting = sorted((d, w) for d, w in near if d <= allowed and w[0] == word[0])
-        fitting = fitting or sorted((d, w) for d, w in near if d <= 1)
-        return fitting[0][1] if fitting else word
 
 
 def american(word: str) -> str:

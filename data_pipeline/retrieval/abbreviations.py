@@ -1,4 +1,5 @@
-"""Clinical abbreviations, and what each stands for: what a clinician types and a document may write out."""
+"""Clinical abbreviations, and what each stands for: what a clinician types and a document may write out, or write in
+other words."""
 
 import re
 
@@ -22,6 +23,8 @@ FULL_FORMS = {
     "csf": "cerebrospinal fluid",
     "cvt": "cerebral venous thrombosis",
     "cxr": "chest radiograph",
+    "dosage": "dose",
+    "dosing": "dose",
     "dka": "diabetic ketoacidosis",
     "dvt": "deep vein thrombosis",
     "ecg": "electrocardiogram",
@@ -51,6 +54,9 @@ FULL_FORMS = {
     "pfo": "patent foramen ovale",
     "pml": "progressive multifocal leukoencephalopathy",
     "ppi": "proton pump inhibitor",
+    "renal failure": "kidney failure",
+    "renal impairment": "kidney failure",
+    "renal insufficiency": "kidney failure",
     "rls": "restless legs syndrome",
     "rrt": "renal replacement therapy",
     "rta": "renal tubular acidosis",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_pipeline.clinical_text.sentences import Span, sentences
+from data_pipeline.retrieval.aspects import Aspect
 from data_pipeline.retrieval.definitions import Definition
 from data_pipeline.retrieval.embedder import Vectors
 from data_pipeline.retrieval.index import EVERYBODY, Index, Passage, Ranked
@@ -58,6 +59,15 @@ class Candidates:
             each
             for each in self.compared
             if not term or term.is_met_by(each.passage.title, each.passage.text)
+        ]
+        return replace(self, compared=tuple(compared))
+
+    def on(self, asked: Aspect | None) -> "Candidates":
+        """Candidates whose passage is not titled by another aspect than the one that a question asks for."""
+        compared = [
+            each
+            for each in self.compared
+            if not asked or asked.is_met_by(each.passage.title, each.passage.text)
         ]
         return replace(self, compared=tuple(compared))
 

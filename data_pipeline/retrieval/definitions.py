@@ -19,7 +19,7 @@ _NORMAL = re.compile(
     r"(?:(?:ranges?|levels?|values?)\s+(?:of|for)\s+)?(?P<term>\w[^?.!,;]*?)\s*(?:ranges?|levels?|values?)?\W*",
     re.IGNORECASE,
 )
-_RELATIONS = re.compile(
+RELATIONS = re.compile(
     r"\b(?:about|after|against|as|at|before|between|by|during|for|from|given|if|in|of|on|or|over|per|than|that|to|used|"
     r"versus|vs|when|which|with|within|without)\b",
     re.IGNORECASE,
@@ -73,10 +73,10 @@ def definition(question: str, not_things: frozenset[str] = frozenset()) -> Defin
     """
     if len(question) > _LONGEST:
         return None
-    if (normal := _NORMAL.fullmatch(question)) and not _RELATIONS.search(normal["term"]):
+    if (normal := _NORMAL.fullmatch(question)) and not RELATIONS.search(normal["term"]):
         return Definition(" ".join(normal["term"].split()), is_of_normal=True)
     asks = _ASKS.fullmatch(question)
-    if not asks or _RELATIONS.search(asks["term"]):
+    if not asks or RELATIONS.search(asks["term"]):
         return None
     term = words(asks["term"])
     is_the_value_of_it = (asks["article"] or "").lower().strip() == "the" and len(term) > 1

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from data_pipeline.clinical_text.sentences import Span
 from data_pipeline.clinical_text.stated_dates import stated_dates
+from data_pipeline.retrieval.aspects import aspect
 from data_pipeline.retrieval.candidates import Candidates, Compared, candidates, evidence, first_row
 from data_pipeline.retrieval.embedder import Vectors
 from data_pipeline.retrieval.index import EVERYBODY, Citation, Index, Passage
 from data_pipeline.retrieval.question_parts import defined, names_a_topic, parts
-from data_pipeline.retrieval.question_words import in_other_words, in_words_of
+from data_pipeline.retrieval.question_words import in_other_words, in_words_of, with_spelled_drugs
 from data_pipeline.retrieval.subjects import Subject, subject
 from data_pipeline.retrieval.words import spelled
 
@@ -88,8 +89,9 @@ def answer_from(
         if not together.abstained:
             return together
     answer = _answer(index, question, roles, hidden, vector)
-    if answer.abstained and (other := in_other_words(index, question)) != question:
-        subject_of_it = subject(question)
+    spelled_out = with_spelled_drugs(index, question)
+    if answer.abstained and (other := in_other_words(index, spelled_out)) != spelled_out:
+        subject_of_it = subject(spelled_out)
         reading = _answer(index, other, roles, hidden, asked=subject_of_it)
         if not reading.abstained and subject_of_it.is_titled(reading.passages[0].title):
             return _read_as(other, reading)
@@ -149,7 +151,7 @@ def _answer(
         answer = _answer(index, reading, roles, hidden, asked=named if named.drugs else None)
         return _read_as(reading, answer)
     asked = asked or subject(question)
-    fitting = found.about(asked).defining(defined(question))
+    fitting = found.about(asked).defining(defined(question)).on(aspect(question))
     confidence = index.abstention.confidence(evidence(index, vector, fitting)) if fitting.compared else 0.0
     if confidence < index.abstention.threshold:
         best = tuple(each.passage for each in found.compared)

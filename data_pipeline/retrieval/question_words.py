@@ -2,11 +2,13 @@
 a drug or of its class.
 
 Only those are read otherwise, by the words of the passages that are nearest to the question; an answer says how it was
-read. A word becomes the name of a drug only where it sounds like it, for names of other drugs are a letter or two away.
+read. A word becomes the name of a drug only where it sounds like it, or is a letter away from it and from no other
+drug's: names of some are a letter or two away from each other.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from data_pipeline.clinical_text import text as clinical_text
 from data_pipeline.clinical_text.spelling import Speller, may_be_misspelt, sounds
@@ -30,7 +32,7 @@ _SPELLINGS = tuple(
 
 def in_words_of(index: Index, question: str, nearest: Sequence[Passage]) -> str:
     """A question whose words the index has, as far as the passages nearest to it have them in another form."""
-    question = _written_out(index, _with_indexed_drugs(index, question))
+    question = _written_out(index, _with_indexed_drugs(index, with_spelled_drugs(index, question)))
     unknown = {word for word in _LETTERS.findall(question) if _is_unknown(index, word)} - packaged().words
     if not unknown:
         return question
@@ -55,6 +57,16 @@ def in_other_words(index: Index, question: str) -> str:
     return _renamed(index, written_out(question), lambda mention, _: names(mention)[1:])
 
 
+def with_spelled_drugs(index: Index, question: str) -> str:
+    """The question with the drug's name that each word which the index does not have is surely meant for."""
+
+    def spelled(match: re.Match[str]) -> str:
+        meant = _drugs().only(match[0].lower()) if _is_unknown(index, match[0]) else match[0].lower()
+        return meant if meant != match[0].lower() else match[0]
+
+    return _LETTERS.sub(spelled, question)
+
+
 def _written_out(index: Index, question: str) -> str:
     """The question with each abbreviation in full that the index does not have, where it has the words of that."""
 
@@ -63,6 +75,11 @@ def _written_out(index: Index, question: str) -> str:
         return name if _is_unknown(index, match[0]) and _has_all(index, name) else match[0]
 
     return _WORD.sub(full, question)
+
+
+@cache
+def _drugs() -> Speller:
+    return Speller(packaged().words)
 
 
 def _with_indexed_drugs(index: Index, question: str) -> str:

@@ -8,7 +8,7 @@ from fixtures.indexed_documents import index_of
 from data_pipeline.documents.passages import Document, table
 from data_pipeline.retrieval import Index, answer_from
 from data_pipeline.retrieval.embedder import Embedder
-from data_pipeline.retrieval.question_words import in_words_of
+from data_pipeline.retrieval.question_words import in_other_words, in_words_of
 
 TEXTS = (
     "Alteplase is given within 4.5 hours of the onset of ischaemic stroke. Its dose is 0.9 mg/kg.",
@@ -41,7 +41,12 @@ def index(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Index
         ("Does ramipril raise potassium?", "Does ace inhibitor raise potassium?"),  # one of its class
         ("What is GFR?", "What is GFR?"),  # the index has it
         ("How is nimodypine given?", "How is nimodipine given?"),  # it sounds like it
-        ("How is nimodapine given?", "How is nimodapine given?"),  # a letter away from it
+        (
+            "How is nimodapine given?",
+            "How is nimodipine given?",
+        ),  # a letter away from it, and from no other drug
+        ("Is prednisolne a steroid?", "Is prednisolne a steroid?"),  # a letter away from two
+        ("How is warfrin given?", "How is warfarin given?"),  # which no passage has
         ("How is nifedipine given?", "How is nifedipine given?"),
         ("What is the dose of tenecteplase?", "What is the dose of tenecteplase?"),
         ("Is proteinuria seen by elderly neighbours?", "Is proteinuria seen by elderly neighbours?"),
@@ -61,6 +66,12 @@ def test_what_abstains_is_asked_again_with_abbreviations_in_full(index: Index) -
     )
     other = answer_from(index, "What is the starting dose of metformin in the VTE clinic of the GFR unit?")
     assert other.abstained
+
+
+def test_what_abstains_is_asked_again_by_another_word_for_the_same(index: Index) -> None:
+    assert in_other_words(index, "metformin dosage in renal failure?") == "metformin dose in kidney failure?"
+    answer = answer_from(index, "metfomin at which eGFR contraindicated?")
+    assert answer.text.startswith("Metformin is contraindicated")
 
 
 def test_what_is_said_of_a_class_answers_only_where_it_is_titled_by_it(
