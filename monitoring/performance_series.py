@@ -181,10 +181,5 @@ def _summary(result: Result) -> str:
 
 
 STAGE = Stage(
-    Params,
-    Result,
-    run,
-    display_name="follow the performance",
-    summary=_summary,
-    runtime_inputs=runtime_inputs,
+    Params, Result, run, display_name="track performance", summary=_summary, runtime_inputs=runtime_inputs
 )

@@ -292,7 +292,7 @@ STAGE = Stage(
     Params,
     Result,
     run,
-    display_name="look for drift of questions",
+    display_name="look for drift in questions",
     summary=lambda r: str(r.summary),
     runtime_inputs=runtime_inputs,
 )

@@ -85,7 +85,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     p_value = permutation_p_value(answers, losses["together"])
     better = p_value <= SIGNIFICANCE and losses["together"] < losses["notes"]
     reason = (
-        f"Notes and table together {'beat' if better else 'do not surely beat'} each alone on {count(len(answers))} "
+        f"Notes and table together {'beat' if better else 'do not clearly beat'} each alone on {count(len(answers))} "
         f"tuning stays (log loss {losses['together']:.4f}; table {losses['table']:.4f}, notes {losses['notes']:.4f}; "
         f"p = {p_value:.3f} by permutation of their patients)."
     )
@@ -281,7 +281,7 @@ STAGE = Stage(
     Params,
     Result,
     run,
-    display_name="notes and table together",
+    display_name="combine notes and table",
     summary=lambda r: f"{r.model}: {r.reason}",
     resources=SPARK,
     fit=fit,

@@ -207,5 +207,10 @@ def _summary(result: Result) -> str:
 
 
 STAGE = Stage(
-    Params, Result, run, display_name="who is at risk, what came", summary=_summary, resources=SPARK
+    Params,
+    Result,
+    run,
+    display_name="who is at risk, and with which outcome",
+    summary=_summary,
+    resources=SPARK,
 )

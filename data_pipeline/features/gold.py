@@ -130,7 +130,7 @@ STAGE = Stage(
     Params,
     Result,
     run,
-    display_name="features as known then",
+    display_name="compute features as known then",
     summary=lambda r: (
         f"features as known then; {r.audited:,} rows recomputed without the future, none differs"
     ),

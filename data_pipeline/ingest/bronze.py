@@ -199,7 +199,7 @@ def _whole_tables(
             "copy is complete and run again."
         )
     plan.check_not_cut(new, params.min_rows_share)
-    log.info("%d tables with %s rows are whole", len(rows) - len(empty), f"{sum(rows.values()):,}")
+    log.info("%d tables with %s rows were read whole", len(rows) - len(empty), f"{sum(rows.values()):,}")
     return rows
 
 
@@ -241,7 +241,7 @@ def _summary(result: Result) -> str:
     words = ", ".join(f"{column} in {count(n)} rows" for column, n in result.unlisted_words.items())
     unlisted = f"; words that no list of the source has: {words}" if words else ""
     renamed = f"; renamed: {', '.join(result.renamed)}" if result.renamed else ""
-    tables = f"{result.rows:,} rows of {len(result.bronze)} tables landed as they came"
+    tables = f"{result.rows:,} rows of {len(result.bronze)} tables landed as received"
     news = "" if result.begins else f"; files that are new or changed: {result.n_files_read:,}"
     return f"{tables}{news}{absent}{unlisted}{renamed}"
 
@@ -250,7 +250,7 @@ STAGE = Stage(
     Params,
     Result,
     run,
-    display_name="land the extract as it came",
+    display_name="land the extract as received",
     summary=_summary,
     resources=SPARK,
     runtime_inputs=runtime_inputs,

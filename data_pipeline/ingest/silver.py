@@ -352,7 +352,7 @@ STAGE = Stage(
     Params,
     Result,
     run,
-    display_name="events of every patient",
+    display_name="build the events of every patient",
     summary=_summary,
     resources=SPARK,
     runtime_inputs=runtime_inputs,

@@ -56,9 +56,9 @@ def _add_lineage(parser: argparse.ArgumentParser) -> None:
         "what",
         metavar="PREDICTION|MODEL/VERSION|PATIENT",
         help="a prediction's identifier, a registered version, or with --dataset a patient by the hospital's own "
-        "number ('-': read from standard input, so that it is in no shell's history)",
+        "number ('-' reads it from standard input, so that it is in no shell's history)",
     )
-    parser.add_argument("--dataset", help="of a patient: the dataset in the lake")
+    parser.add_argument("--dataset", help="for a patient: the dataset in the lake")
 
 
 def _lineage(options: argparse.Namespace) -> int:
@@ -89,10 +89,10 @@ def _number(text: str) -> str:
 
 def _add_who_scored(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "patient", metavar="PATIENT", help="the hospital's own number ('-': from standard input)"
+        "patient", metavar="PATIENT", help="the hospital's own number ('-' reads it from standard input)"
     )
     parser.add_argument("--dataset", required=True, help="the patient's dataset in the lake")
-    parser.add_argument("--at", type=utc, help="the answers that were the newest then (UTC)")
+    parser.add_argument("--at", type=utc, help="the newest answers at this time (UTC)")
 
 
 def _who_scored(options: argparse.Namespace) -> int:
@@ -111,14 +111,14 @@ def _who_scored(options: argparse.Namespace) -> int:
 
 def _add_erase(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "patient", metavar="PATIENT", help="the hospital's own number ('-': from standard input)"
+        "patient", metavar="PATIENT", help="the hospital's own number ('-' reads it from standard input)"
     )
     parser.add_argument("--dataset", required=True, help="the patient's dataset in the lake")
     parser.add_argument(
         "--reason",
         type=sentence,
         required=True,
-        help="one sentence for the history, without a word about who it is",
+        help="one sentence for the history, which must not say who the patient is",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="count what would be removed, and remove nothing"
@@ -197,11 +197,11 @@ def _add_audit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument(
         "--patient",
-        help="the hospital's own number; '-' reads it from standard input, which no shell remembers",
+        help="the hospital's own number; '-' reads it from standard input, so that it is in no shell's history",
     )
     parser.add_argument("--since", type=utc, metavar="TIME", help="a day or time (UTC), e.g. 2026-11-01")
-    parser.add_argument("--by", metavar="WHO", help="only those with this in their name, or a key's id")
-    parser.add_argument("--json", action="store_true", help="one JSON object for each line")
+    parser.add_argument("--by", metavar="WHO", help="only people whose name contains this, or a key's id")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -236,14 +236,22 @@ def _line(event: "audit.Event") -> str:
 
 
 VERBS = (
-    Verb("audit", "who asked about whom and why, who decided what", _audit, _add_audit),
-    Verb("erase", "take a patient out of all tables, logs and copies, for good", _erase, _add_erase),
+    Verb("audit", "show who asked about whom and why, and who decided what", _audit, _add_audit),
+    Verb("erase", "remove a patient from all tables, logs and copies, for good", _erase, _add_erase),
     Verb(
-        "leakcheck", "the leak certificate of the newest training set of a task", _leakcheck, _add_leakcheck
+        "leakcheck", "show the leak certificate of a task's newest training set", _leakcheck, _add_leakcheck
     ),
     Verb(
-        "lineage", "a prediction back to lines of the extract; a version; a patient", _lineage, _add_lineage
+        "lineage",
+        "trace a prediction back to lines of the extract, a version or a patient",
+        _lineage,
+        _add_lineage,
     ),
     Verb("reproduce", "rebuild a registered version and compare it to the bit", _reproduce, add_version),
-    Verb("who-scored", "which version answered about a patient, scored again", _who_scored, _add_who_scored),
+    Verb(
+        "who-scored",
+        "show which version answered about a patient, and score again",
+        _who_scored,
+        _add_who_scored,
+    ),
 )

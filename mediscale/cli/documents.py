@@ -20,7 +20,7 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=path,
         metavar="PATH",
-        help="files or folders to add; what is there is replaced",
+        help="files or folders to add; a file that is already there is replaced",
     )
     parser.add_argument("--index", default=_DEFAULT, metavar="NAME", help=f"which index ({_DEFAULT})")
     parser.add_argument(
@@ -30,12 +30,12 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
         help="who may see them: clinician, engineer, … (default: everybody)",
     )
     parser.add_argument(
-        "--remove", action="append", default=[], metavar="FILE", help="a file whose passages are to go"
+        "--remove", action="append", default=[], metavar="FILE", help="a file whose passages are removed"
     )
     parser.add_argument(
         "--embedder",
         default="",
-        help="of a new index: a model of sentence-transformers by its name on the hub",
+        help="for a new index: a sentence-transformers model, by its name on the hub",
     )
 
 
@@ -78,7 +78,7 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
         "--role",
         action="append",
         default=[],
-        help="a role that asks; without, only what everybody may see is searched",
+        help="a role of who asks; without one, only what everybody may see is searched",
     )
 
 
@@ -123,6 +123,6 @@ def _answer_text(answer: "GroundedAnswer") -> str:
 
 
 VERBS = (
-    Verb("index", "make documents answer questions: add files, or remove some", _index, _add_index),
+    Verb("index", "add documents to a searchable index, or remove them", _index, _add_index),
     Verb("ask", "answer a question by quoting the indexed documents, or abstain", _ask, _add_ask),
 )

@@ -16,10 +16,12 @@ _SHOWN_CHARACTERS = 2000
 
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("list", "accept", "reject"), nargs="?", default="list")
-    parser.add_argument("feedback", metavar="ID", nargs="?", help="of what is accepted or rejected")
-    parser.add_argument("--dataset", help="whose answers (default: those of every dataset of the lake)")
+    parser.add_argument("feedback", metavar="ID", nargs="?", help="id of the feedback to accept or reject")
+    parser.add_argument(
+        "--dataset", help="only answers of this dataset (default: of every dataset in the lake)"
+    )
     parser.add_argument("--reason", default="", help="one sentence for the record")
-    parser.add_argument("--all", action="store_true", help="list what was reviewed already, too")
+    parser.add_argument("--all", action="store_true", help="also list what was already reviewed")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -107,4 +109,4 @@ def _short(text: str) -> str:
     return textwrap.shorten(text, _SHOWN_CHARACTERS, placeholder=" …")
 
 
-VERBS = (Verb("feedback", "list, accept and reject what people said of answers", _run, _add),)
+VERBS = (Verb("feedback", "list, accept or reject feedback on answers", _run, _add),)

@@ -93,7 +93,7 @@ def _add_require_approval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--reason", type=sentence, required=True, help="one sentence for the history")
     parser.add_argument(
-        "--lift", action="store_true", help="the gate alone decides again; an approver's to say"
+        "--lift", action="store_true", help="let the gate alone decide again; only an approver may"
     )
 
 
@@ -165,7 +165,7 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows",
         action="store_true",
-        help="read, too, every table that the versions were made and judged from",
+        help="also read every table that the versions were made and judged from",
     )
 
 
@@ -230,22 +230,22 @@ def _why_failed(dataset: str, findings: "Sequence[str]") -> tuple[str, ...]:
 VERBS = (
     Verb(
         "verify",
-        "find what is not as it was signed (history, versions named there, evidence) or recorded (rows)",
+        "find what differs from what was signed (history, versions named there, evidence) or recorded (rows)",
         _verify,
         _add_verify,
     ),
-    Verb("history", "who moved which alias when and why", _history, _add_history),
+    Verb("history", "show who moved which alias, when and why", _history, _add_history),
     Verb(
         "model-card",
-        "what a version is for, how good it is and what was not done",
+        "write a version's model card: what it is for, how good it is, what was not done",
         _model_card,
         _add_model_card,
     ),
-    Verb("promote", "ask for production of a version that is staged", _promote, _add_version),
-    Verb("approve", "approve of a version that another person proposed", _approve, _add_approve),
+    Verb("promote", "ask for a staged version to go to production", _promote, _add_version),
+    Verb("approve", "approve a version that another person proposed", _approve, _add_approve),
     Verb(
         "require-approval",
-        "let another person approve before a version of a dataset goes to production",
+        "require another person's approval before a dataset's versions go to production",
         _require_approval,
         _add_require_approval,
     ),

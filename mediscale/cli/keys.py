@@ -15,21 +15,21 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = actions.add_parser("create", help="make a key; it is printed once")
     create.add_argument(
-        "--name", required=True, help="whose it is: a person as the history names them, or a system"
+        "--name", required=True, help="the key's owner: a person as the history names them, or a system"
     )
     create.add_argument(
         "--role",
         action="append",
         required=True,
         choices=[role.value for role in Role],
-        help="may stand several times",
+        help="repeat for several",
     )
     create.add_argument(
         "--expires",
         default=DEFAULT_EXPIRY,
         help=f"days (30d) or a day (2027-06-30); default {DEFAULT_EXPIRY}",
     )
-    actions.add_parser("list", help="every key that was made, and its state")
+    actions.add_parser("list", help="list every key ever made, and its state")
     revoke = actions.add_parser("revoke", help="end a key; servers refuse it within seconds")
     revoke.add_argument("key", metavar="ID_OR_NAME")
 
@@ -95,4 +95,4 @@ def _revoke(options: argparse.Namespace) -> int:
     return 0
 
 
-VERBS = (Verb("keys", "API keys of the server: create, list, revoke", _keys, _add_keys),)
+VERBS = (Verb("keys", "create, list or revoke API keys of the server", _keys, _add_keys),)

@@ -18,9 +18,9 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=path, required=True, help="JSONL or CSV of questions with answers")
     parser.add_argument("--output", type=path, required=True, help="JSON file to write")
     parser.add_argument(
-        "--max-generated", type=count, default=24, help="questions that are answered in words (24)"
+        "--max-generated", type=count, default=24, help="how many questions are answered in words (24)"
     )
-    parser.add_argument("--max-tokens", type=count, default=32, help="of such an answer (32)")
+    parser.add_argument("--max-tokens", type=count, default=32, help="length of such an answer (32)")
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -55,14 +55,14 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
     add_version(parser, _VERSION)
     parser.add_argument(
-        "--format", action="append", required=True, choices=NAMES, help="a form to write; may be repeated"
+        "--format", action="append", required=True, choices=NAMES, help="a form to write; repeat for several"
     )
     parser.add_argument("--output", type=path, required=True, help="folder to write the forms into")
     parser.add_argument(
         "--repository",
         default="",
         metavar="OWNER/NAME",
-        help="of the hub, for --format hub; it is made, private, where it is not there",
+        help="repository of the hub, for --format hub; created as a private one if it does not exist",
     )
 
 
@@ -98,11 +98,13 @@ def _line(receipt: "Receipt") -> str:
 
 def _add_tune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dataset", default="clinical-questions", help="whose questions (clinical-questions)"
+        "--dataset",
+        default="clinical-questions",
+        help="the dataset whose questions are used (clinical-questions)",
     )
-    parser.add_argument("--trials", type=count, default=8, help="at most (8)")
+    parser.add_argument("--trials", type=count, default=8, help="trials, at most (8)")
     parser.add_argument(
-        "--minutes", type=float, default=60, help="of CPU, after which no trial is begun (60)"
+        "--minutes", type=float, default=60, help="minutes of CPU, after which no trial starts (60)"
     )
     add_config(parser)
 
@@ -141,13 +143,13 @@ def _tune(options: argparse.Namespace) -> int:
 VERBS = (
     Verb(
         "evaluate-language",
-        "measure a language model beside its base on a file of questions",
+        "compare a language model with its base on a file of questions",
         _evaluate,
         _add_evaluate,
     ),
     Verb(
         "tune-language",
-        "search rank, learning rate and batch of a language model's fit on tuning questions",
+        "search rank, learning rate and batch size of a language model on tuning questions",
         _tune,
         _add_tune,
     ),

@@ -61,14 +61,13 @@ GROUPS = {
 }
 
 DESCRIPTION = """\
-Hospital records to a served, watched and retrained risk model.
+Turns hospital records into risk models that are served, monitored and retrained.
 
-A newcomer types `mediscale run` first: it takes a synthetic hospital through the whole loop and says what to type
-next."""
+New here? Type `mediscale run`: it takes a synthetic hospital through the whole loop and says what to type next."""
 
 EPILOG = """\
 Each stage is a command, too: `mediscale stages` lists them, `mediscale STAGE --help` shows a stage's parameters.
-Everything lands under MEDISCALE_HOME (default ./.mediscale). Every output of a model needs a clinician's judgement."""
+Everything is written under MEDISCALE_HOME (default ./.mediscale). Every model output needs a clinician's judgement."""
 
 
 _STOPPED = 130

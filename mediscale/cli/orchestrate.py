@@ -21,7 +21,7 @@ def _add_prepare_source(parser: argparse.ArgumentParser) -> None:
 
     for name in ("pipeline", "source", "path", "dataset", "size"):
         parser.add_argument(f"--{name}", type=_stated, help="empty: not given")
-    parser.add_argument("--run-config", default="{}", help="per stage, its parameters, as JSON")
+    parser.add_argument("--run-config", default="{}", help="the parameters of each stage, as JSON")
     stage.add_step(parser)
 
 
@@ -74,8 +74,8 @@ def _add_airflow(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on; another than loopback only where a container or a proxy keeps others away, for "
-        "its page and its password travel by http",
+        help="address to listen on; choose another than loopback only if a container or a proxy keeps others away: "
+        "page and password travel by http",
     )
 
 
@@ -86,12 +86,17 @@ def _airflow(options: argparse.Namespace) -> int:
 
 
 VERBS = (
-    Verb("airflow", "Airflow on this machine, with the nightly DAGs", _airflow, _add_airflow),
+    Verb("airflow", "start Airflow on this machine, with the nightly DAGs", _airflow, _add_airflow),
     Verb(
         "kubeflow",
         "compile the training pipeline, or submit it to a Kubeflow cluster",
         _kubeflow,
         _add_kubeflow,
     ),
-    Verb("prepare-source", "what a run begins with, as its first step", _prepare_source, _add_prepare_source),
+    Verb(
+        "prepare-source",
+        "make or read the extract, the first step of a run",
+        _prepare_source,
+        _add_prepare_source,
+    ),
 )

@@ -17,16 +17,20 @@ _MOST_PLACES = 50
 
 def _add_quarantine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--rule", default="", help="only what breaks this rule, with file and line")
-    parser.add_argument("--table", default="", help="only of this table of the extract, with file and line")
-    parser.add_argument("--output", type=path, help="CSV file of all places, for whoever mends the extract")
+    parser.add_argument("--rule", default="", help="only facts that break this rule, with file and line")
+    parser.add_argument(
+        "--table", default="", help="only facts of this table of the extract, with file and line"
+    )
+    parser.add_argument(
+        "--output", type=path, help="CSV file to write with every place, for whoever mends the extract"
+    )
     parser.add_argument(
         "--replay",
         action="store_true",
-        help="read the folder of the newest extract again, mended or by a mended YAML; what is usable now is appended",
+        help="read the newest extract's folder again after mending it or its YAML; what is now usable is appended",
     )
     parser.add_argument(
-        "--source", metavar="NAME|FILE", help="with --replay: the mended YAML, where it is a file of your own"
+        "--source", metavar="NAME|FILE", help="with --replay: the mended YAML, if it is a file of your own"
     )
 
 
@@ -112,7 +116,7 @@ def _write_places(places: "Sequence[Place]", output: Path) -> None:
 VERBS = (
     Verb(
         "quarantine",
-        "what can't be used, by the rule that it breaks, and where it stands",
+        "list unusable facts by the rule that they break, with file and line",
         _quarantine,
         _add_quarantine,
     ),

@@ -35,7 +35,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--runner",
         choices=("cli", "kubeflow", "airflow"),
         default="cli",
-        help="who calls the stages: this process, or a process each by Kubeflow or Airflow",
+        help="what calls the stages: this process (default), or Kubeflow or Airflow with a process for each",
     )
 
 
@@ -125,7 +125,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         "--size",
         choices=("tiny", "small"),
         default="small",
-        help="of the synthetic hospital: 1,500 patients, too few to promote a model, or 6,000 (default)",
+        help="size size of the synthetic hospital: 1,500 patients, too few to promote a model, or 6,000 (default)",
     )
     parser.add_argument(
         "--changes",
@@ -184,7 +184,7 @@ def _line(run: "ListedRun") -> str:
     decided = "; ".join(f"{call.task or LANGUAGE} {_decision(call.result)}" for call in run.decisions)
     began = f"{run.began_at:%Y-%m-%d %H:%M}" if run.began_at else ""
     return (
-        f"{began}  {run.run_id:<40} {run.dataset:<16} made {own:>3}, found {len(run.cached):>2}  {decided}"
+        f"{began}  {run.run_id:<40} {run.dataset:<16} calls: {own:>3} made, {len(run.cached):>2} cached  {decided}"
     ).rstrip()
 
 
@@ -213,7 +213,9 @@ def _report(options: argparse.Namespace) -> int:
 
 def _add_stages(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--digests", action="store_true", help="of each the digest of its code, which call records carry"
+        "--digests",
+        action="store_true",
+        help="print the digest of each stage's code, which call records carry",
     )
 
 
@@ -232,14 +234,21 @@ def _stages(options: argparse.Namespace) -> int:
 
 
 VERBS = (
-    Verb("run", "take an extract through the whole loop", _run, _add_run),
-    Verb("simulate", "live through nights of a synthetic hospital, as the DAGs do", _simulate, _add_simulate),
+    Verb("run", "run the whole loop on an extract, or on a synthetic hospital", _run, _add_run),
+    Verb(
+        "simulate",
+        "simulate nights of a synthetic hospital, as the DAGs would run them",
+        _simulate,
+        _add_simulate,
+    ),
     Verb(
         "runs",
-        "list the runs: when, how many calls were made or found done, what was decided, what failed",
+        "list the runs: when, how many calls were made or cached, what was decided, what failed",
         _runs,
         _add_runs,
     ),
-    Verb("report", "one page about a run: decision, evidence, how to do it again", _report, _add_report),
+    Verb(
+        "report", "write one page about a run: decision, evidence, how to reproduce it", _report, _add_report
+    ),
     Verb("stages", "list the stages", _stages, _add_stages),
 )

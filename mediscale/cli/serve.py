@@ -11,14 +11,16 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "--dataset",
         action="append",
         default=[],
-        help="whose models (default: the only one with a risk model, and the only one with a language model); twice "
-        "for one of each",
+        help="the dataset whose models answer (default: the only one with a risk model, and the only one with a "
+        "language model); twice for one of each",
     )
     add_alias(parser)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=any_port, default=8000, help="0: one that is free")
+    parser.add_argument("--port", type=any_port, default=8000, help="0 takes a free one")
     parser.add_argument("--workers", type=workers, default=1)
-    parser.add_argument("--tls-cert", type=path, metavar="PEM", help="certificate chain: answers by https")
+    parser.add_argument(
+        "--tls-cert", type=path, metavar="PEM", help="certificate chain, to answer over https"
+    )
     parser.add_argument("--tls-key", type=path, metavar="PEM", help="its private key")
     parser.add_argument(
         "--behind-proxy",
@@ -77,9 +79,11 @@ def _score(options: argparse.Namespace) -> int:
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of a running server (this machine's)")
-    parser.add_argument("--requests", type=count, default=100, help="of each kind (100)")
-    parser.add_argument("--clients", type=count, default=1, help="that ask at the same time (1)")
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:8000", help="URL of a running server (default: on this machine)"
+    )
+    parser.add_argument("--requests", type=count, default=100, help="requests of each kind (100)")
+    parser.add_argument("--clients", type=count, default=1, help="clients that ask at the same time (1)")
     parser.add_argument(
         "--max-length", type=count, default=32, help="tokens of a language model's answer (32)"
     )
@@ -107,6 +111,8 @@ def _bench(options: argparse.Namespace) -> int:
 
 VERBS = (
     Verb("serve", "answer /predict and /generate with promoted models", _serve, _add_serve),
-    Verb("bench-serving", "percentiles of a running server's latency", _bench, _add_bench),
-    Verb("score", "risk of every stay in a dataset's cohort, as Parquet or Delta", _score, _add_score),
+    Verb("bench-serving", "measure latency percentiles of a running server", _bench, _add_bench),
+    Verb(
+        "score", "write the risk of every stay in a dataset's cohort, as Parquet or Delta", _score, _add_score
+    ),
 )

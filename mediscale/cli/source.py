@@ -19,22 +19,22 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
         choices=("check", "draft"),
-        help="check: what comes of the extract; nothing is written; draft: a first YAML for an extract that nobody "
-        "has mapped, with what a person must say as TODO",
+        help="check: show what a source makes of the extract, writing nothing; draft: write a first YAML for an "
+        "extract that nobody has mapped, with a TODO for each question that a person must answer",
     )
     parser.add_argument(
         "source", nargs="?", metavar="NAME|FILE", help="check: a shipped source, or a YAML file of your own"
     )
     parser.add_argument("--path", type=path, required=True, help="folder of the extract")
     parser.add_argument(
-        "--output", type=path, metavar="FILE", help="draft: the file that is written; it may not exist"
+        "--output", type=path, metavar="FILE", help="draft: the file to write, which must not exist yet"
     )
     parser.add_argument(
         "--task",
         action="append",
         default=[],
         metavar="NAME|FILE",
-        help="a task whose cohort and features are shown; may be given again (default: all)",
+        help="a task whose cohort and features are shown; repeat for several (default: all)",
     )
 
 
@@ -269,9 +269,11 @@ def _size(n: int) -> str:
 
 
 def _add_task(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("check",), help="check: its cohort and features")
+    parser.add_argument("action", choices=("check",), help="check: show its cohort and features")
     parser.add_argument("task", metavar="NAME|FILE", help="a task, or a YAML file of your own")
-    parser.add_argument("--dataset", required=True, help="whose events it is tried on")
+    parser.add_argument(
+        "--dataset", required=True, help="the dataset the dataset whose events it is tried on"
+    )
 
 
 def _check_task(options: argparse.Namespace) -> int:
@@ -299,7 +301,7 @@ def _check_task(options: argparse.Namespace) -> int:
 VERBS = (
     Verb(
         "source",
-        "draft a source for an extract, or check what it makes of it, before it is landed",
+        "draft the YAML source of an extract, or check one, before anything is landed",
         _source,
         _add_source,
     ),

@@ -75,17 +75,17 @@ def _parser(name: str, stage: "Stage") -> argparse.ArgumentParser:
         help="result of an upstream stage; its fields fill parameters by name",
     )
     parser.add_argument(
-        "--as-of", default="", help="see only what was known by then (UTC), where the stage asks"
+        "--as-of", default="", help="see only what was known by then (UTC), if the stage takes it"
     )
     parser.add_argument(
         "--fill-runtime-inputs",
         action="store_true",
-        help="look up what callers look up: the clock, today's production model",
+        help="look up what a caller would: the clock, today's production model",
     )
     parser.add_argument(
         "--skip-unsupported",
         action="store_true",
-        help="where the source can't support the task, leave the refusal as the result for the steps that need it",
+        help="if the source can't support the task, write the refusal as the result, so that later steps are skipped",
     )
     parser.add_argument("--schema", action="store_true", help="print the JSON schema of the parameters")
     add_step(parser)
@@ -142,16 +142,16 @@ def _called(name: str, options: argparse.Namespace, home: "Settings") -> "Finish
 def add_step(parser: argparse.ArgumentParser) -> None:
     """Adds the options by which an orchestrator runs a step, as a process or as a pod."""
     parser.add_argument(
-        "--run-id", default="", help="the run that the call belongs to (default: one of its own)"
+        "--run-id", default="", help="the run that the call belongs to (default: a run of its own)"
     )
     parser.add_argument("--result", type=path, help="where the result goes (default: standard output)")
     parser.add_argument(
-        "--wait-for-lock", action="store_true", help="wait while another process is at the same work"
+        "--wait-for-lock", action="store_true", help="wait while another process does the same work"
     )
     parser.add_argument(
         "--exit-with-parent",
         action="store_true",
-        help="end, with all that was started here, when standard input does",
+        help="end, with everything it started, when standard input ends",
     )
 
 

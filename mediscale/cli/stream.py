@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def _add_stream(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True, help="name in the lake that the events go to")
+    parser.add_argument("--dataset", required=True, help="dataset in the lake that takes the events")
     parser.add_argument(
         "--source",
         required=True,
         metavar="NAME|FILE",
-        help="what the events are of: a shipped source, or a YAML file of your own",
+        help="the events' type: a shipped source, or a YAML file of your own",
     )
     parser.add_argument("--topic", required=True, help="Kafka topic of the events")
     parser.add_argument(
@@ -33,17 +33,17 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
         "--risks-topic",
         default="",
         metavar="TOPIC",
-        help="publish the risks of the patients of each batch there, by the versions in production",
+        help="Kafka topic to publish risks to, for the patients of each batch, by the versions in production",
     )
     parser.add_argument(
         "--result",
         type=path,
         metavar="FILE",
-        help="write the tables' versions there, which stages take (--from FILE)",
+        help="file to write the tables' versions to, for stages (--from FILE)",
     )
     add_purpose(parser, "treatment")
     parser.add_argument(
-        "--once", action="store_true", help="take what there is, and end; without this, go on until SIGTERM"
+        "--once", action="store_true", help="take what there is, then end (default: go on until SIGTERM)"
     )
 
 
@@ -108,7 +108,7 @@ def _publisher(
 
 
 def _add_compact(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True, help="whose events")
+    parser.add_argument("--dataset", required=True, help="the dataset whose events are rewritten")
 
 
 def _compact(options: argparse.Namespace) -> int:
@@ -136,6 +136,11 @@ def _compact(options: argparse.Namespace) -> int:
 
 
 VERBS = (
-    Verb("stream", "take the events of a Kafka topic into the lake, each once", _stream, _add_stream),
-    Verb("compact", "write what a stream or many nights appended as few large files", _compact, _add_compact),
+    Verb("stream", "ingest the events of a Kafka topic into the lake, each once", _stream, _add_stream),
+    Verb(
+        "compact",
+        "rewrite the many small files of streams and nights as few large ones",
+        _compact,
+        _add_compact,
+    ),
 )

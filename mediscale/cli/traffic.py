@@ -25,10 +25,10 @@ def _add_canary(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--percent",
         type=_share,
-        help="share of the patients, always the same ones, who get its answer; 0: only by its own path",
+        help="share of the patients, always the same ones, who get its answer; 0: only by its own URL",
     )
-    what.add_argument("--stop", action="store_true", help="the version in production answers alone again")
-    parser.add_argument("--shadow", action="store_true", help="its answers are logged, and nobody gets them")
+    what.add_argument("--stop", action="store_true", help="let the version in production answer alone again")
+    parser.add_argument("--shadow", action="store_true", help="log its answers, and give them to nobody")
     parser.add_argument("--reason", default="", help="one sentence for the history")
 
 
@@ -51,7 +51,7 @@ def _canary(options: argparse.Namespace) -> int:
 def _add_traffic(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="one dataset (default: all with a history)")
     parser.add_argument(
-        "--outcomes", action="store_true", help="what became of each arm's patients, once it is known"
+        "--outcomes", action="store_true", help="also show what became of each arm's patients, once known"
     )
 
 
@@ -73,7 +73,9 @@ def _traffic(options: argparse.Namespace) -> int:
 
 
 def _add_drill(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True, help="whose version in production to rehearse with")
+    parser.add_argument(
+        "--dataset", required=True, help="the dataset whose production version is rehearsed with"
+    )
     stage.add_step(parser)
 
 
@@ -91,7 +93,7 @@ def _drill(options: argparse.Namespace) -> int:
 
 
 VERBS = (
-    Verb("traffic", "which versions answer which share of the patients", _traffic, _add_traffic),
+    Verb("traffic", "show which versions answer which share of the patients", _traffic, _add_traffic),
     Verb("canary", "let a staged version answer a share of the patients", _canary, _add_canary),
     Verb(
         "drill",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def _add_transport(parser: argparse.ArgumentParser) -> None:
     add_version(parser)
     parser.add_argument(
-        "--to", required=True, metavar="DATASET", help="another dataset that the task was run on"
+        "--to", required=True, metavar="DATASET", help="another dataset on which the task was run"
     )
 
 
@@ -75,4 +75,4 @@ def _transported(transported: "Transport", dataset: str) -> list[str]:
     return lines
 
 
-VERBS = (Verb("transport", "how a version does on another dataset", _transport, _add_transport),)
+VERBS = (Verb("transport", "evaluate a version on another dataset", _transport, _add_transport),)

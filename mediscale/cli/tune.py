@@ -11,18 +11,20 @@ if TYPE_CHECKING:
 
 
 def _add_tune(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", default="synthetic", help="whose training set (synthetic)")
+    parser.add_argument(
+        "--dataset", default="synthetic", help="the dataset whose training set is searched on (synthetic)"
+    )
     add_tasks(parser)
     parser.add_argument(
         "--library",
         action="append",
         choices=tuple(DISPLAY_NAMES),
         default=[],
-        help="which may grow the trees; may be given again (default: xgboost and lightgbm)",
+        help="a library that grows trees; repeat for several (default: xgboost and lightgbm)",
     )
-    parser.add_argument("--trials", type=count, default=30, help="for each task, at most (30)")
+    parser.add_argument("--trials", type=count, default=30, help="trials per task, at most (30)")
     parser.add_argument(
-        "--minutes", type=float, default=5, help="of CPU for each task, after which no trial is begun (5)"
+        "--minutes", type=float, default=5, help="minutes of CPU per task, after which no trial starts (5)"
     )
 
 
@@ -70,7 +72,7 @@ def _show(task: str, result: "Result", cached: bool) -> None:
 VERBS = (
     Verb(
         "tune",
-        "search the settings of risk models on the tuning split, within a budget of CPU",
+        "search hyperparameters of risk models on the tuning split, within a budget of CPU",
         _tune,
         _add_tune,
     ),

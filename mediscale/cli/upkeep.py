@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _add_clean(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", help="delete it; without this it is only listed")
+    parser.add_argument("--yes", action="store_true", help="delete it (default: only list it)")
 
 
 def _clean(options: argparse.Namespace) -> int:
@@ -28,7 +28,7 @@ def _clean(options: argparse.Namespace) -> int:
     if options.yes:
         cleaning.delete(home, items)
     if not items:
-        print("Nothing to reclaim: a registered version, an answer or the next run needs all that there is.")
+        print("Nothing to reclaim: registered versions, answers and the next run need all of it.")
         return 0
     for kind, size in sorted(sizes.items()):
         print(f"{size / 1e6:>12,.1f} MB in {counted(files[kind], 'file')}: {kind}")
@@ -98,6 +98,6 @@ def _restore(options: argparse.Namespace) -> int:
 
 VERBS = (
     Verb("backup", "copy home, lake, models and public keys into a folder", _backup, _add_folder),
-    Verb("clean", "reclaim what no version, no answer and no next run needs", _clean, _add_clean),
-    Verb("restore", "put a backup back; who was erased since stays erased", _restore, _add_folder),
+    Verb("clean", "list, or delete, what no version, no answer and no next run needs", _clean, _add_clean),
+    Verb("restore", "restore a backup; patients erased since stay erased", _restore, _add_folder),
 )

@@ -96,7 +96,7 @@ def add_pipeline(parser: argparse.ArgumentParser) -> None:
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--source", help="what the extract is: a shipped source, e.g. mimic-iii, or a YAML file of your own"
+        "--source", help="the extract's type: a shipped source, e.g. mimic-iii, or a YAML file of your own"
     )
     parser.add_argument("--path", type=path, help="folder of the extract")
     parser.add_argument("--dataset", help="name in the lake (default: the source's, or 'synthetic')")
@@ -153,7 +153,7 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME|FILE",
-        help="a task, or a YAML file of your own; may be given again (default: mortality and readmission)",
+        help="a task, or a YAML file of your own; repeat for several (default: mortality and readmission)",
     )
 
 
@@ -175,7 +175,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="STAGE.NAME=VALUE",
-        help="a parameter of a stage that is not to be its default, e.g. risk_model.rounds=100",
+        help="a stage's parameter in place of its default, e.g. risk_model.rounds=100",
     )
 
 

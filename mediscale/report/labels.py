@@ -59,7 +59,7 @@ def predictors(evidence: Evidence) -> Iterator[tuple[str, Estimate]]:
         names = (
             ", ".join(map(plain, few.inputs)) if len(few.inputs) < 4 else f"{len(few.inputs)} bedside values"
         )
-        yield f"the model, told only {names}", few.auroc
+        yield f"the model, given only {names}", few.auroc
     if evidence.oracle is not None:
         yield "the best possible (synthetic patients)", evidence.oracle.auroc
 

@@ -1,4 +1,4 @@
-"""Charts of a task beside those of its curves: the model beside others, its subgroups, and what it goes by."""
+"""Charts of a task beside those of its curves: the model beside others, its subgroups, and what it relies on."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -96,10 +96,10 @@ def importance(task: Task) -> Chart | None:
         return None
     caption = (
         "Mean absolute SHAP value over a sample of the training patients: how far each input moves the risk on "
-        "average, in log-odds, up or down. It says what the model goes by, not what causes the outcome."
+        "average, in log-odds, up or down. It says what the model relies on, not what causes the outcome."
     )
     label = "mean absolute SHAP value (log-odds)"
-    return charts.bars(f"{task.name}-importance", "What the model goes by", values, label, caption)
+    return charts.bars(f"{task.name}-importance", "What the model relies on", values, label, caption)
 
 
 def words(task: Task) -> Chart | None:
@@ -112,7 +112,7 @@ def words(task: Task) -> Chart | None:
     caption = (
         "Words that moved the note model most, on average over the stays whose notes hold them: to the right towards "
         "the outcome, to the left away from it, as a share of the strongest. Only ordinary and clinical words that "
-        "many patients' notes share. It says what the model goes by, not what causes the outcome."
+        "many patients' notes share. It says what the model relies on, not what causes the outcome."
     )
     label = "share of the strongest word's effect on the log-odds"
     return charts.bars(f"{task.name}-words", "Words of the notes", values, label, caption)

@@ -97,6 +97,6 @@ STAGE = Stage(
     Params,
     Result,
     run,
-    display_name="predict for who reached the landmark",
+    display_name="predict for patients at the landmark",
     summary=lambda r: f"{count(r.asked)} patients asked about",
 )

@@ -326,7 +326,7 @@ STAGE = Stage(
     Params,
     Result,
     run,
-    display_name="judge on held-out patients",
+    display_name="evaluate on held-out patients",
     summary=_summary,
     resources=SPARK,
     runtime_inputs=incumbents,

@@ -150,7 +150,7 @@ STAGE = Stage(
     run,
     display_name="check the training set for leaks",
     summary=lambda r: (
-        f"no leak found; {count(r.sampled)} stays computed again with and without facts of later"
+        f"no leak found; {count(r.sampled)} stays recomputed with and without later facts"
         if r.passed
         else f"suspected leak: {', '.join(r.failed).replace('_', ' ')} failed"
     ),

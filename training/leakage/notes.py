@@ -29,7 +29,7 @@ def checks(sample: Sample, read_now: Sequence[list[Tokens]]) -> Iterator[Check]:
     yield _unchanged(
         "later_notes",
         "no word of a note that was written, signed or corrected after the prediction is read",
-        read(sample, _planted(sample)), then, f"notes that tell the outcome planted in {count(len(then))} stays",
+        read(sample, _planted(sample)), then, f"notes that state the outcome planted in {count(len(then))} stays",
     )  # fmt: skip
 
 

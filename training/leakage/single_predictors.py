@@ -63,9 +63,7 @@ def _judged(
         for one in implausible
         if one.auroc > suspicious
     ]
-    asks = (
-        f"no {what} alone tells the outcome better than an honest model of all inputs (AUROC {suspicious:g})"
-    )
+    asks = f"no {what} alone predicts the outcome better than an honest model of all inputs (AUROC {suspicious:g})"
     return check(
         name, asks, too_good, f"{len(aurocs):,} looked at, {len(implausible)} for a person to judge"
     ), implausible

@@ -203,7 +203,7 @@ def _outdated(params: DecisionParams, settings: Settings, compared: ModelRef | N
 def _earned_aliases(target: Alias, judgement: Judgement) -> tuple[dict[Alias, str], str]:
     """The aliases that complete evidence has earned, each with its reason; and the reason of the last one that was
     reached or refused."""
-    staged, problems = f"Staged, which approves of nothing: {judgement.summary}.", judgement.problems
+    staged, problems = f"Staged only, not approved for use: {judgement.summary}.", judgement.problems
     if target == "staging":
         allowed = f"would be refused: {gate.sentence(problems)}" if problems else "would be allowed"
         staged = f"{staged} Production was not asked for, and {allowed}."

@@ -132,5 +132,10 @@ def runtime_inputs(params: Mapping[str, Any], settings: Settings) -> Iterator[Co
 
 
 STAGE = Stage(
-    Params, Result, run, display_name="decide", summary=lambda r: str(r.reason), runtime_inputs=runtime_inputs
+    Params,
+    Result,
+    run,
+    display_name="decide about promotion",
+    summary=lambda r: str(r.reason),
+    runtime_inputs=runtime_inputs,
 )

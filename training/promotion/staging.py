@@ -89,7 +89,6 @@ def evidence_summary(evidence: Evidence, policy: Policy) -> str:
     auroc = evidence.metrics.get("auroc")
     needed = ", ".join(part.replace("_", " ") for part in policy.staging_needs)
     return (
-        f"AUROC {text_of(auroc)}; all that the policy needs for staging is there ({needed}), with {judged} of "
-        f"{len(groups)} subgroups ({len(groups) - judged} could not be judged), on {count(counts.subjects)} held-out "
-        f"patients with {count(counts.events)} events"
+        f"AUROC {text_of(auroc)} on {count(counts.subjects)} held-out patients with {count(counts.events)} events; the "
+        f"evidence that staging needs is complete ({needed}); {judged} of {len(groups)} subgroups could be judged"
     )

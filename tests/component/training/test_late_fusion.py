@@ -94,7 +94,7 @@ def test_notes_that_tell_nothing_leave_the_table_alone(world) -> None:
     asked = params(world, note_model(world.settings, world.training.training_set, signal=0.0))
     result = late_fusion.run(asked, world.settings, "c" * 32)
     assert not result.reads_notes
-    assert "do not surely beat" in result.reason
+    assert "do not clearly beat" in result.reason
     assert result.p_value is not None
     assert result.p_value > late_fusion.SIGNIFICANCE
     assert result.model == world.model

@@ -83,8 +83,8 @@ def test_few_patients_are_staged_and_refused_in_one_sentence(world, hospital, fr
     params = _params(world, evidence=judged.evidence, evidence_digest=judged.evidence_digest)
     result = promotion.run(params, world.settings, KEY)
     assert (result.staged, result.promoted) == (True, False)
-    assert result.reason.startswith("Staged, which approves of nothing: AUROC 0.")
-    assert "subgroups (" in result.reason
+    assert result.reason.startswith("Staged only, not approved for use: AUROC 0.")
+    assert "subgroups could be judged" in result.reason
     assert "Production refused: " in result.reason
     assert "held-out patients where the policy needs 200" in result.reason
     assert _aliases(world) == {"staging": 1}

@@ -56,9 +56,9 @@ def test_the_cli_runs_it_and_lists_it_in_its_run(
     assert main.main(["runs"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert "by-hand" in first
-    assert "made   1, found  0" in first
+    assert "1 made,  0 cached" in first
     assert "again" in second
-    assert "made   0, found  1" in second
+    assert "0 made,  1 cached" in second
 
 
 def test_what_failed_when_it_was_last_called_is_listed_until_it_succeeds(
@@ -102,7 +102,7 @@ def test_the_help_groups_verbs_by_who_uses_them(capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr().out
     groups = ["for data scientists", "for MLOps engineers", "for orchestrators"]
     assert [shown.index(group) for group in groups] == sorted(shown.index(group) for group in groups)
-    assert shown.index("mediscale run` first") < shown.index(groups[0])
+    assert shown.index("mediscale run`") < shown.index(groups[0])
 
 
 def test_a_stage_logs_to_standard_error_with_its_module_and_its_idle_threads_sleep(

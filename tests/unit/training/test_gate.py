@@ -648,9 +648,9 @@ def test_what_incomplete_evidence_lacks_is_named(changes: dict[str, object], lac
 def test_what_was_looked_at_is_said_with_what_could_not_be_judged() -> None:
     some = GOOD.model_copy(update=_but(_too_few("ethnicity", "asian")))
     assert staging.evidence_summary(some, POLICY) == (
-        "AUROC 0.820 (0.800 to 0.840); all that the policy needs for staging is there (discrimination, net benefit, "
-        "subgroups, bedside rule, bedside inputs, robustness, files), with 4 of 5 subgroups (1 could not be judged), "
-        "on 600 held-out patients with 80 events"
+        "AUROC 0.820 (0.800 to 0.840) on 600 held-out patients with 80 events; the evidence that staging needs is "
+        "complete (discrimination, net benefit, subgroups, bedside rule, bedside inputs, robustness, files); 4 of 5 "
+        "subgroups could be judged"
     )
 
 

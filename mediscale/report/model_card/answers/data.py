@@ -43,7 +43,7 @@ def leakage(of: Subject) -> str:
         f"again from what was known at their prediction times. Passed: {passed or 'nothing'}. "
         f"Failed: {failed or 'nothing'}."
         + (f" Not judged, on so few patients: {unjudged}." if unjudged else "")
-        + (f" For a person to look at, because it tells the outcome alone: {alone}." if alone else "")
+        + (f" For a person to look at, because it predicts the outcome on its own: {alone}." if alone else "")
     )
 
 
