@@ -1,5 +1,6 @@
 """The service that all endpoints of one worker process share: versions, log, patients, metrics."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -47,6 +48,8 @@ NOTE_THREADS, NOTES = 1, 16
 """Notes are read one after another in a helper process; more than these at a time are answered 503."""
 RECORD_THREADS, RECORDS = 4, 64
 """The same for patients of the lake, whose records are waited for."""
+SUBJECT_THREADS, SUBJECT_SECONDS = 1, 1.0
+"""For finding whom the lake has a bundle's patient as, and how long an answer waits for it."""
 
 
 class Service:
@@ -75,6 +78,7 @@ class Service:
             self.metrics.certificate.set(self._validity[1].replace(tzinfo=UTC).timestamp())
         self._notes = Pool("clinical notes", NOTE_THREADS, NOTES)
         self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
+        self._subjects = Pool("patients of bundles", SUBJECT_THREADS, RECORDS)
         self._large_texts = LargeTexts()
         self.draining = False
         """Whether the server was told to end: it answers on, and says that it is not ready."""
@@ -109,8 +113,24 @@ class Service:
             MediscaleError: nothing can be predicted, no model is served, or the log could not take the answer.
         """
         answer, logged = await self._computed(request)
+        if isinstance(request, Bundle):
+            subject_id = await self._subject_of(request)
+            logged = [replace(row, subject_id=subject_id) for row in logged]
         await self._durable(answer, logged, requester)
         return answer
+
+    async def _subject_of(self, bundle: Bundle) -> int | None:
+        """Whom the lake has a bundle's patient as. The answer needs no lake: it does not wait for one that hangs, and
+        goes out under no patient. What still waits for the lake then counts in the pool, which takes no more of it."""
+        search = asyncio.ensure_future(self._subjects.run(partial(self._risks.patients.subject_of, bundle)))
+        search.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        try:
+            subject_id = await asyncio.wait_for(asyncio.shield(search), SUBJECT_SECONDS)
+        except Exception as error:
+            self._problems.note("patients", error)
+            return None
+        self._problems.end("patients")
+        return subject_id
 
     async def _computed(self, request: Values | Patient | Bundle) -> Computed:
         served = self.predictors.current
@@ -253,6 +273,7 @@ class Service:
         self._large_texts.close()
         self._notes.close()
         self._records.close()
+        self._subjects.close()
         self.language.close()
         self.access.close()
         for each in self._logs:

@@ -36,7 +36,7 @@ class PatientRecord:
     then."""
 
     subject_id: int | None
-    """None of a patient whom the lake does not know."""
+    """None of a patient whom only the request describes."""
     prediction_time: datetime
     events_version: int | None
     """None where the request describes the patient."""
@@ -83,20 +83,12 @@ class Patients:
         ref = lake.latest(self._settings, self._dataset, NOTE_TOKENS.name)
         return _rows(self._settings, ref, "subject_id", [subject_id], (*note_visibility.COLUMNS, "tokenizer"))
 
-    def of_bundle(self, bundle: Bundle, specs: Sequence[PredictorSpec]) -> PatientRecord:
-        """The record of a patient whom a FHIR bundle describes, and who that is in the lake.
+    def subject_of(self, bundle: Bundle) -> int | None:
+        """Whom the lake has under a number of a FHIR bundle's Patient, so that an audit and an erasure find the answer.
 
         Raises:
-            InputError: as ``find``.
+            MediscaleError: the lake can't be read.
         """
-        request = Patient(bundle.patient, bundle.prediction_time, with_offset=True)
-        record = _Record(bundle.events, fhir_bundle.SUBJECT, None).at(request, specs)
-        return replace(record, subject_id=self._subject_of(bundle))
-
-    def _subject_of(self, bundle: Bundle) -> int | None:
-        """Whom the lake has under a number of the bundle's Patient, so that an audit and an erasure find the answer."""
-        if not lake.exists(self._settings, self._dataset, SUBJECTS.name):
-            return None
         numbers = parsing.identifiers(pa.array(fhir_subject.numbers(bundle.resource, self._path_of_number)))
         ref = lake.latest(self._settings, self._dataset, SUBJECTS.name)
         rows = _rows(self._settings, ref, "source_subject", numbers, ("source_subject", "subject_id"))
@@ -117,6 +109,16 @@ class Patients:
                 f"{self._dataset} in the lake does not know this patient; check the identifier, or send values."
             )
         return int(rows["subject_id"][0].as_py())
+
+
+def of_bundle(bundle: Bundle, specs: Sequence[PredictorSpec]) -> PatientRecord:
+    """The record of a patient whom a FHIR bundle describes.
+
+    Raises:
+        InputError: as ``Patients.find``.
+    """
+    request = Patient(bundle.patient, bundle.prediction_time, with_offset=True)
+    return _Record(bundle.events, fhir_bundle.SUBJECT, None).at(request, specs)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from serving.metrics.prometheus_metrics import Metrics
 from serving.pools import Pool
 from serving.requests.fhir_bundle import Bundle
 from serving.requests.request import Patient, Values
-from serving.risk import note_reader, responses
+from serving.risk import note_reader, patient_records, responses
 from serving.risk.challengers import Challengers, Computed
 from serving.risk.models import Predictors
 from serving.risk.note_reader import Readings, ServedReader
@@ -38,7 +38,7 @@ class Risks:
         """``pools`` are those of the notes and of the lake's patients."""
         self._splits, self._next_id = predictors.splits, next_id
         self._deidentifier = deidentifiers.configured(settings)
-        self._patients = Patients(settings, predictors.dataset)
+        self.patients = Patients(settings, predictors.dataset)
         self._notes, self._records = pools
         self._challengers, self._metrics = Challengers(predictors.splits, metrics, clock), metrics
 
@@ -131,6 +131,6 @@ class Risks:
         for version in versions:
             specs.setdefault(version.predictor.spec.task, version.predictor.spec)
         if isinstance(request, Bundle):
-            return self._patients.of_bundle(request, list(specs.values()))
+            return patient_records.of_bundle(request, list(specs.values()))
         reads = any(version.predictor.reader for version in versions)
-        return self._patients.find(request, list(specs.values()), reads)
+        return self.patients.find(request, list(specs.values()), reads)

@@ -2,10 +2,12 @@
 
 import copy
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -637,6 +639,32 @@ def test_an_answer_to_a_bundle_is_logged_under_the_patient_whom_the_lake_knows(
     rows = logged(client, settings)
     assert {row["subject_id"] for row in rows} == {subject_id}
     assert SECRET not in str(rows)
+
+
+@pytest.mark.parametrize("lake_is", ["gone", "damaged", "hanging"])
+def test_a_bundle_is_answered_without_the_lake_and_logged_under_no_patient(
+    client: TestClient, settings: Settings, lake_is: str
+) -> None:
+    subjects = Path(settings.table_uri("synthetic", "subjects"))
+    [file] = subjects.glob("*.parquet")
+    before = client.post(at(hours(24)), json=bundle()).json()
+    if lake_is == "gone":
+        subjects.rename(subjects.with_name("elsewhere"))
+    elif lake_is == "damaged":
+        file.write_bytes(b"PAR1")
+    else:
+        file.unlink()
+        os.mkfifo(file)  # a file whose disk never answers
+    try:
+        answer = client.post(at(hours(24)), json=bundle())
+        health = client.get("/health").json()
+    finally:
+        if lake_is == "hanging":
+            os.close(os.open(file, os.O_WRONLY))  # lets the thread go that reads it
+    assert risks(answer.json()) == risks(before)
+    assert (health["status"], len(health["problems"])) == ("degraded", 1), "an auditor has to know"
+    rows = [row for row in logged(client, settings) if row["task"] == "mortality"]
+    assert [row["subject_id"] for row in rows] == [1, None]
 
 
 def test_a_resource_without_a_type_is_counted() -> None:
