@@ -22,6 +22,10 @@ BATCH_RECORDS = 16_384
 MAX_LINE = 64 << 20
 """Characters of a line; none is longer."""
 
+TYPE = "resourceType"
+CONTAINERS = ("Bundle", "Parameters")
+"""FHIR's resources that hold others, of which no path finds anything."""
+
 _REFERENCE = re.compile(r"(?:.*/)?([A-Za-z]+)/([^/]+)(?:/_history/[^/]+)?")
 """A resource by its type and number, on whatever server and in whichever version."""
 _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\[([^\]]+)\])?(?:\.(?!$)|$)")
@@ -102,17 +106,30 @@ def records(path: Path, paths: Mapping[str, str], place: Path) -> Iterator[pa.Re
     """The columns of every record of a file; numbers are as they are written.
 
     Raises:
-        InputError: a line holds no JSON object; the error names it.
+        InputError: a line holds no JSON object, or a resource of another type than the first; the error names it.
     """
     rows: list[dict[str, str | None]] = []
     schema = pa.schema([(column, pa.string()) for column in paths])
-    for record in _objects(path, place):
+    for record in _of_one_type(_objects(path, place), place):
         rows.append({column: value_at(record, where) for column, where in paths.items()})
         if len(rows) == BATCH_RECORDS:
             yield _batch(rows, schema)
             rows = []
     if rows:
         yield _batch(rows, schema)
+
+
+def _of_one_type(objects: Iterator[dict[str, Any]], place: Path) -> Iterator[dict[str, Any]]:
+    """The objects, which are FHIR resources of one type where they are such: a path finds nothing in others."""
+    kind: Any = None
+    for line, record in enumerate(objects, start=1):
+        kind = record.get(TYPE) if line == 1 else kind
+        if kind in CONTAINERS or record.get(TYPE) != kind:
+            raise InputError(
+                f"{place}: line {line:,} is a resource that holds others, or of another type than line 1; nothing was "
+                "landed. Write the resources of each type into a file of its own, one a line."
+            )
+        yield record
 
 
 def _batch(rows: list[dict[str, str | None]], schema: pa.Schema) -> pa.RecordBatch:

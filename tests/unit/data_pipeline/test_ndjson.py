@@ -100,6 +100,26 @@ def test_a_line_that_is_no_object_is_named_and_not_quoted(tmp_path: Path, line: 
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "line"),
+    [
+        (["Bundle"], 1),
+        (["Parameters"], 1),
+        (["Observation", "OperationOutcome"], 2),
+        (["Observation", "Observation", "Condition"], 3),
+    ],
+)
+def test_a_line_in_which_no_path_finds_anything_is_refused(
+    tmp_path: Path, kinds: list[str], line: int
+) -> None:
+    """It would be a resource that states nothing, and nobody would know."""
+    file = tmp_path / "Observation.ndjson"
+    file.write_text("".join(json.dumps({"resourceType": kind, "id": "secret"}) + "\n" for kind in kinds))
+    with pytest.raises(InputError, match=rf"Observation\.ndjson: line {line} is a resource") as refused:
+        list(ndjson.records(file, {"number": "id"}, Path(file.name)))
+    assert "secret" not in str(refused.value)
+
+
 def test_a_line_that_does_not_end_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ndjson, "MAX_LINE", 1 << 20)
     file = tmp_path / "a.ndjson.gz"
