@@ -14,7 +14,8 @@ import gzip
 import itertools
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,11 @@ WORD_SCALE = 10.0
 """By which the words' score is divided beside an embedding, so that both are of one size."""
 OWN_WEIGHT = 5.0
 """Of a request that was written here, beside one of a large set."""
+KINDS = {"emergency": "emergency", "prompt_injection": "injection", "harmful": "harmful"}
+"""By layer, the kind of texts that it is to find."""
+
+Linear = tuple[np.ndarray, float, float]
+"""Weights of an embedding, the weight of the words' score, and the intercept, less the threshold."""
 
 
 def main() -> None:
@@ -125,80 +131,105 @@ def write_words(vectorizer: CountVectorizer, model: LogisticRegression, threshol
     print(f"{len(weights)} weights, {harm_model.FILE.stat().st_size // 1024} KiB")
 
 
+@dataclass(frozen=True)
+class EmbeddedTexts:
+    """Texts (n) to train on, as the models over embeddings read them."""
+
+    kinds: np.ndarray
+    vectors: np.ndarray
+    """(n, dimensions)"""
+    words: np.ndarray
+    """The words' score, by a model that was not trained on the request."""
+    is_own: np.ndarray
+    """Whether it was written here."""
+    is_hard: np.ndarray
+    """Whether it is a benign request of ``PAIRS``."""
+
+    def where(self, chosen: np.ndarray) -> "EmbeddedTexts":
+        return EmbeddedTexts(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
 def fit_embeddings(harmful: list[tuple[int, str]], benign: list[str], word_scores: dict[str, float]) -> None:
     """The linear models over embeddings, one for each layer, and their thresholds by folds that did not train. That of
-    harm has the words' score as one more input, by a model that was not trained on the request."""
-    cases = own_cases()
-    texts = [(kind, text) for kind, of_kind in cases.items() for text in of_kind]
-    texts += [(kind, text) for kind in ("harmful", "benign") for text in PAIRS[kind]]
-    own_texts = {text for _, text in texts}
-    texts += [("harmful", text) for _, text in harmful if text not in own_texts]
-    texts += [("benign", text) for text in benign if text not in own_texts]
-    own = np.arange(len(texts) + len(SMALL_TALK)) < len(own_texts)
+    harm has the words' score as one more input."""
     embedder = embedders.load(Settings(), threads=2)
-    batches = [[text for _, text in texts], SMALL_TALK]  # the numbers of an 8-bit network depend on its batch
-    vectors = np.vstack(
-        [embedder.passages([embedder.spec.query_prefix + text for text in batch]) for batch in batches]
-    )
-    texts += [("small talk", text) for text in SMALL_TALK]
-    kinds = np.array([kind for kind, _ in texts])
-    words = np.array([word_scores.get(text, 0.0) for _, text in texts]) / WORD_SCALE
-    hard = np.isin([text for _, text in texts], PAIRS["benign"])
-    weights, word_weights, intercepts = [], [], []
-    for layer, kind in (
-        ("emergency", "emergency"),
-        ("prompt_injection", "injection"),
-        ("harmful", "harmful"),
-    ):
-        small_talk = kinds == "small talk"
-        used = ~small_talk | (layer == "prompt_injection")
-        of_kind, small_talk = (kinds[used] == kind).astype(int), small_talk[used]
-        inputs = np.column_stack([vectors, words if layer == "harmful" else np.zeros(len(words))])[used]
-        model = LogisticRegression(C=10, class_weight="balanced", max_iter=3000)
-        sample_weight = np.where(own[used], OWN_WEIGHT, 1.0)
-        scores = cross_val_predict(
-            model,
-            inputs,
-            of_kind,
-            cv=StratifiedKFold(5, shuffle=True, random_state=0),
-            method="decision_function",
-            params={"sample_weight": sample_weight},
-        )
-        others, share = (
-            (hard[used], HARD_FALSE_ALARMS)
-            if layer == "harmful"
-            else ((of_kind == 0) & ~small_talk, EMBEDDING_FALSE_ALARMS[layer])
-        )
-        threshold = float(np.quantile(scores[others], 1 - share))
-        found = scores[(of_kind == 1) & own[used]] > threshold
-        print(
-            f"embedding, {layer}: {found.mean():.1%} of {len(found)} cases of our own in folds not trained on, and "
-            f"{np.mean(scores[(of_kind == 0) & ~small_talk] > threshold):.2%} of all others"
-        )
-        if small_talk.any():
-            print(f"and {np.mean(scores[small_talk] > threshold):.1%} of small talk")
-        model.fit(inputs, of_kind, sample_weight=sample_weight)
-        weights.append(model.coef_[0, :-1])
-        word_weights.append(model.coef_[0, -1] / WORD_SCALE)
-        intercepts.append(model.intercept_[0] - threshold)
-    strange = embedder.passages([embedder.spec.query_prefix + text for text in OUT_OF_SCOPE])
-    out_of_scope = fit_out_of_scope(
-        np.vstack([vectors, strange]), np.append(kinds, ["out of scope"] * len(strange))
-    )
-    weights.append(out_of_scope[0])
-    word_weights.append(0.0)
-    intercepts.append(out_of_scope[1])
+
+    def embed(texts: list[str]) -> np.ndarray:
+        return np.asarray(embedder.passages([embedder.spec.query_prefix + text for text in texts]))
+
+    texts = embedded_texts(embed, harmful, benign, word_scores)
+    models = [fit_layer(texts, layer) for layer in KINDS]
+    models.append(fit_out_of_scope(texts, embed(OUT_OF_SCOPE)))
     np.savez(
         embedding_model.FILE,
-        layers=np.array(["emergency", "prompt_injection", "harmful", embedding_model.OUT_OF_SCOPE]),
-        weights=np.array(weights, np.float32),
-        word_weights=np.array(word_weights, np.float32),
-        intercepts=np.array(intercepts, np.float32),
+        layers=np.array([*KINDS, embedding_model.OUT_OF_SCOPE]),
+        weights=np.array([weights for weights, _, _ in models], np.float32),
+        word_weights=np.array([of_words for _, of_words, _ in models], np.float32),
+        intercepts=np.array([intercept for _, _, intercept in models], np.float32),
     )
 
 
-def fit_out_of_scope(vectors: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights and intercept of what has nothing to do with medicine, its threshold subtracted."""
+def embedded_texts(
+    embed: Callable[[list[str]], np.ndarray],
+    harmful: list[tuple[int, str]],
+    benign: list[str],
+    word_scores: dict[str, float],
+) -> EmbeddedTexts:
+    """Our own texts, those of the sets, and small talk."""
+    texts = [(kind, text) for kind, of_kind in own_cases().items() for text in of_kind]
+    texts += [(kind, text) for kind in ("harmful", "benign") for text in PAIRS[kind]]
+    own = {text for _, text in texts}
+    texts += [("harmful", text) for _, text in harmful if text not in own]
+    texts += [("benign", text) for text in benign if text not in own]
+    # the numbers of an 8-bit network depend on its batch
+    vectors = np.vstack([embed([text for _, text in texts]), embed(SMALL_TALK)])
+    texts += [("small talk", text) for text in SMALL_TALK]
+    return EmbeddedTexts(
+        kinds=np.array([kind for kind, _ in texts]),
+        vectors=vectors,
+        words=np.array([word_scores.get(text, 0.0) for _, text in texts]) / WORD_SCALE,
+        is_own=np.arange(len(texts)) < len(own),
+        is_hard=np.isin([text for _, text in texts], PAIRS["benign"]),
+    )
+
+
+def fit_layer(texts: EmbeddedTexts, layer: str) -> Linear:
+    """The model of a layer: small talk is learnt by that of instructions alone."""
+    if layer != "prompt_injection":
+        texts = texts.where(texts.kinds != "small talk")
+    of_kind, small_talk = (texts.kinds == KINDS[layer]).astype(int), texts.kinds == "small talk"
+    words = texts.words if layer == "harmful" else np.zeros(len(texts.words))
+    inputs = np.column_stack([texts.vectors, words])
+    model = LogisticRegression(C=10, class_weight="balanced", max_iter=3000)
+    sample_weight = np.where(texts.is_own, OWN_WEIGHT, 1.0)
+    scores = cross_val_predict(
+        model,
+        inputs,
+        of_kind,
+        cv=StratifiedKFold(5, shuffle=True, random_state=0),
+        method="decision_function",
+        params={"sample_weight": sample_weight},
+    )
+    others = (of_kind == 0) & ~small_talk
+    judged, share = (
+        (texts.is_hard, HARD_FALSE_ALARMS) if layer == "harmful" else (others, EMBEDDING_FALSE_ALARMS[layer])
+    )
+    threshold = float(np.quantile(scores[judged], 1 - share))
+    found = scores[(of_kind == 1) & texts.is_own] > threshold
+    print(
+        f"embedding, {layer}: {found.mean():.1%} of {len(found)} cases of our own in folds not trained on, and "
+        f"{np.mean(scores[others] > threshold):.2%} of all others"
+    )
+    if small_talk.any():
+        print(f"and {np.mean(scores[small_talk] > threshold):.1%} of small talk")
+    model.fit(inputs, of_kind, sample_weight=sample_weight)
+    return model.coef_[0, :-1], model.coef_[0, -1] / WORD_SCALE, model.intercept_[0] - threshold
+
+
+def fit_out_of_scope(texts: EmbeddedTexts, strange: np.ndarray) -> Linear:
+    """The model of what has nothing to do with medicine, whose vectors are given."""
+    vectors = np.vstack([texts.vectors, strange])
+    kinds = np.append(texts.kinds, ["out of scope"] * len(strange))
     is_strange = (kinds == "out of scope").astype(int)
     model = LogisticRegression(C=10, class_weight="balanced", max_iter=3000)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
@@ -206,7 +237,7 @@ def fit_out_of_scope(vectors: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray
     threshold = float(np.quantile(scores[np.isin(kinds, ["harmful", "injection"])], 1 - OUT_OF_SCOPE_ERRORS))
     print(f"out of scope: {np.mean(scores[is_strange == 1] > threshold):.1%} of {is_strange.sum()}")
     model.fit(vectors, is_strange)
-    return model.coef_[0], float(model.intercept_[0]) - threshold
+    return model.coef_[0], 0.0, float(model.intercept_[0]) - threshold
 
 
 def fit(
