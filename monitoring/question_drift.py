@@ -27,7 +27,7 @@ from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Context, Stage
 from mediscale.core.tables import PERFORMANCE, PREDICTIONS
-from mediscale.inference.language_spec import TASK
+from mediscale.core.task_names import LANGUAGE
 from mediscale.storage import commits, lake
 from monitoring import performance_figures
 from monitoring.log_window import LogWindow
@@ -145,7 +145,7 @@ def _append_verdict(settings: Settings, result: Result, version: int, key: str) 
     embeddings = result.embeddings
     moved = None if embeddings is None else sum(one.drifted for one in result.shares) + embeddings.drifted
     figure = performance_figures.of_moved(result.start, result.end, DRIFTED_FIGURES, result.n, moved)
-    table = f"{PERFORMANCE.name}_{TASK}"
+    table = f"{PERFORMANCE.name}_{LANGUAGE}"
     rows = performance_figures.rows([figure], version, result.end)
     return lake.find_commit(settings, result.dataset, table, key) or commits.commit(
         settings, table, rows, result.dataset, {key: 1}
@@ -173,7 +173,7 @@ def _in_window(start: datetime, end: datetime) -> "pc.Expression":
     import pyarrow.compute as pc
 
     answered = pc.field("predicted_at")
-    return (pc.field("task") == TASK) & (answered >= start) & (answered < end)
+    return (pc.field("task") == LANGUAGE) & (answered >= start) & (answered < end)
 
 
 def _embed(settings: Settings, answers: Sequence[tuple[str, str]]) -> Side:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mediscale.core.errors import NotFoundError, UsageError
 from mediscale.core.settings import Settings
-from mediscale.inference import language_spec
+from mediscale.core.task_names import LANGUAGE
 from mediscale.storage import lake, registry
 from mediscale.storage.history_entries import Alias
 
@@ -29,8 +29,8 @@ def choose(settings: Settings, names: Sequence[str], alias: Alias) -> Datasets:
             others = [name] if _models(settings, name, _other_alias(alias)) else []
             raise NotFoundError(_nothing(f"Dataset {name}", alias, others))
     models = {name: _models(settings, name, alias) for name in names or lake.datasets(settings)}
-    risk = [name for name, tasks in models.items() if tasks - {language_spec.TASK}]
-    language = [name for name, tasks in models.items() if language_spec.TASK in tasks]
+    risk = [name for name, tasks in models.items() if tasks - {LANGUAGE}]
+    language = [name for name, tasks in models.items() if LANGUAGE in tasks]
     if not risk and not language:
         raise NotFoundError(
             _nothing(f"The lake {settings.lake}", alias, _other_alias_datasets(settings, alias))

@@ -14,7 +14,7 @@ from data_pipeline.notes.deidentification import deidentifier as deidentifiers
 from data_pipeline.notes.deidentification import pseudonym_secret
 from mediscale.core.errors import BusyError, MediscaleError, NotFoundError
 from mediscale.core.settings import Settings
-from mediscale.inference import language_spec
+from mediscale.core.task_names import LANGUAGE
 from serving import schemas
 from serving.language.language_service import LanguageService
 from serving.language.languages import Languages, ServedLanguage
@@ -234,7 +234,7 @@ class Service:
         languages = self.language.languages
         models = [_health(task, version) for task, version in sorted(served.items())]
         if languages.current is not None:
-            models.append(_health(language_spec.TASK, languages.current))
+            models.append(_health(LANGUAGE, languages.current))
         of_language = filter(None, [languages.refused, self.language.reduced])
         splits = self.predictors.splits, languages.splits
         beside = [problem for each in splits for problem in each.problems.values()]
@@ -313,7 +313,7 @@ class Service:
             # an alert sees the first one, too
             self.metrics.fallback_answers.labels(task, version.model.version)
         if language := self.language.languages.current:
-            self._show(language_spec.TASK, language)
+            self._show(LANGUAGE, language)
         refused = len(self.predictors.refused) + (self.language.languages.refused is not None)
         self.metrics.refused_versions.set(refused)
         splits = self.predictors.splits, self.language.languages.splits
@@ -330,7 +330,7 @@ class Service:
             {task: version.model.version for task, version in self.predictors.current.items()}
         )
         if version := self.language.languages.current:
-            self._questions.refresh({language_spec.TASK: version.model.version})
+            self._questions.refresh({LANGUAGE: version.model.version})
 
     def _show(self, task: str, version: ServedVersion | ServedLanguage) -> None:
         self.metrics.version.labels(task).set(version.model.version)

@@ -7,10 +7,10 @@ from mediscale.core.concepts import CONCEPTS
 from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.plural import counted
 from mediscale.core.settings import Settings
+from mediscale.core.task_names import LANGUAGE
 from mediscale.governance import provenance
 from mediscale.governance.patient import Patient
 from mediscale.governance.provenance import Prediction
-from mediscale.inference.language_spec import TASK as LANGUAGE
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage
 

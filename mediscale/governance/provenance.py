@@ -23,9 +23,9 @@ from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import EVENTS, PREDICTIONS
+from mediscale.core.task_names import LANGUAGE
 from mediscale.governance.patient import CITED_DATASET, SUBJECT, Holdings, Patient
 from mediscale.inference import tabular
-from mediscale.inference.language_spec import TASK as LANGUAGE
 from mediscale.storage import lake
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage

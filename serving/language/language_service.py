@@ -18,7 +18,7 @@ from data_pipeline.retrieval.embedder import Embedder
 from mediscale.core.errors import BusyError, MediscaleError, UsageError
 from mediscale.core.refs import ModelRef
 from mediscale.core.settings import Settings
-from mediscale.inference import language_spec
+from mediscale.core.task_names import LANGUAGE
 from mediscale.inference.sampling import Token
 from serving.language import language_answer, language_engine
 from serving.language.documents import Documents
@@ -299,7 +299,7 @@ class LanguageService:
         return type(error)(f"{report.first} {error}".lstrip())
 
     def _count(self, answering: Answering) -> None:
-        self._metrics.predictions.labels(language_spec.TASK, answering.model.version).inc()
+        self._metrics.predictions.labels(LANGUAGE, answering.model.version).inc()
         self._metrics.generate_seconds.observe(answering.seconds)
         self._metrics.language_answers.labels(answering.written.finish_reason).inc()
         self._metrics.safety_actions.labels(answering.written.safety_action).inc()

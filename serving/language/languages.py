@@ -14,7 +14,8 @@ from mediscale.core.errors import StorageError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY
-from mediscale.inference import language_spec, model_files, model_signature
+from mediscale.core.task_names import LANGUAGE
+from mediscale.inference import model_files, model_signature
 from mediscale.inference.chat_template import ChatTemplate, conversation
 from mediscale.inference.language_spec import LanguageSpec
 from mediscale.inference.model_files import LANGUAGE_FILE
@@ -110,7 +111,7 @@ class Languages:
     @property
     def split(self) -> Split[ServedLanguage] | None:
         """The version that answers beside ``current``, and for whom."""
-        return self.splits.current.get(language_spec.TASK)
+        return self.splits.current.get(LANGUAGE)
 
     @property
     def loaded(self) -> tuple[ServedLanguage, ...]:
@@ -135,14 +136,14 @@ class Languages:
         Raises:
             StorageError: the lake can't be read or written.
         """
-        refused = {} if self.refused is None else {language_spec.TASK: self.refused}
-        self.refused_elsewhere = self._refusals.share(self._newest, refused).get(language_spec.TASK)
+        refused = {} if self.refused is None else {LANGUAGE: self.refused}
+        self.refused_elsewhere = self._refusals.share(self._newest, refused).get(LANGUAGE)
 
     def _follow(self, newest: TableRef | None) -> None:
         recorded = history.entries(self._settings, self.dataset)
         attested = registry.attested_in(self._settings, recorded)
-        moves = targets(attested, self.alias).get(language_spec.TASK, [])
-        self._newest = {language_spec.TASK: recorded[moves[0].sequence - 1]} if moves else {}
+        moves = targets(attested, self.alias).get(LANGUAGE, [])
+        self._newest = {LANGUAGE: recorded[moves[0].sequence - 1]} if moves else {}
         self.is_promoted = bool(moves)
         version, refused = newest_that_loads(moves, self.current, self._load)
         if refused is not None and refused != self.refused:
@@ -152,7 +153,7 @@ class Languages:
         self.current, self.refused, self._seen = version, refused, newest
         if self.alias == "production":
             beside = traffic.attested(self._settings, recorded)
-            self._traffic = {task: each for task, each in beside.items() if task == language_spec.TASK}
+            self._traffic = {task: each for task, each in beside.items() if task == LANGUAGE}
         self._tries_again = time.monotonic() + RETRY_SECONDS
 
     def check(self) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.core.settings import Settings
-from mediscale.inference import language_spec
+from mediscale.core.task_names import LANGUAGE
 from serving.language_schemas import StrictRequest, Written
 from serving.log import prediction_log
 from serving.log.logged_answers import FEEDBACK, NOTE_ANALYSIS, Feedback
@@ -82,7 +82,7 @@ def _answer_named(answers: dict[str, dict[str, Any]], request: FeedbackRequest) 
     answer = answers.get(request.task or next(iter(answers)))
     if answer is None:
         raise InputError(f"The answer is about {' and '.join(sorted(answers))}, and not about that task.")
-    if request.corrected_answer and answer["task"] != language_spec.TASK:
+    if request.corrected_answer and answer["task"] != LANGUAGE:
         raise InputError("A risk has no corrected_answer, the record tells what happened; leave it out.")
     return answer
 

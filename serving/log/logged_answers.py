@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mediscale.core.tables import PREDICTIONS
-from mediscale.inference.language_spec import TASK
+from mediscale.core.task_names import LANGUAGE
 from serving.log import log_file
 from serving.log.log_file import Row
 
@@ -160,7 +160,7 @@ def _predicted(prediction: Prediction) -> dict[str, Any]:
 
 def _language_columns(answer: WrittenAnswer) -> dict[str, Any]:
     columns = {name: getattr(answer, name) for name in WrittenAnswer.__slots__}
-    return columns | {"predicted_at": _microseconds(answer.predicted_at), "task": TASK, "features": b""}
+    return columns | {"predicted_at": _microseconds(answer.predicted_at), "task": LANGUAGE, "features": b""}
 
 
 def _without_values(row: AnalysedNote | Feedback) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tables import HISTORY, LABELS
 from mediscale.core.tasks import TaskName
-from mediscale.inference import language_spec, model_files, model_signature, tabular
+from mediscale.inference import model_files, model_signature, tabular
 from mediscale.storage import history, lake, registry, seen_tables, traffic
 from mediscale.storage.history_entries import Alias, Entry, Traffic
 from mediscale.storage.registry import Move
@@ -78,7 +78,7 @@ class Predictors:
         recorded = history.entries(self._settings, self.dataset)
         attested = registry.attested_in(self._settings, recorded)
         followed = targets(attested, self.alias)
-        followed.pop(language_spec.TASK, None)
+        followed.pop(task_names.LANGUAGE, None)
         for task, moves in followed.items():
             current = served.pop(task, None)
             version, reason = newest_that_loads(
@@ -101,7 +101,7 @@ class Predictors:
         self._newest = {task: recorded[moves[0].sequence - 1] for task, moves in followed.items()}
         if self.alias == "production":
             beside = traffic.attested(self._settings, recorded)
-            self._traffic = {task: each for task, each in beside.items() if task != language_spec.TASK}
+            self._traffic = {task: each for task, each in beside.items() if task != task_names.LANGUAGE}
         self._seen = newest
 
     def check_files(self) -> None:
@@ -128,7 +128,7 @@ class Predictors:
             for task in task_names.all_names()
             if lake.exists(self._settings, self.dataset, f"{LABELS.name}_{task}")
         )
-        return {move.task for move in attested if move.task != language_spec.TASK} | set(with_cohort)
+        return {move.task for move in attested if move.task != task_names.LANGUAGE} | set(with_cohort)
 
     def _load(self, move: Move) -> ServedVersion:
         served = self._loaded(move.version, move.evidence_digest, move.task, move.moved_at)

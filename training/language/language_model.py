@@ -14,10 +14,11 @@ from mediscale.core.errors import NotFoundError
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import DEEP_LEARNING, Context, Stage
+from mediscale.core.task_names import LANGUAGE
 from mediscale.inference import base_models, chat_template, language_version
 from mediscale.inference.base_models import Base, Quantization
 from mediscale.inference.language import LanguageModel
-from mediscale.inference.language_spec import INSTRUCTION, TASK, KnownText, LanguageSpec
+from mediscale.inference.language_spec import INSTRUCTION, KnownText, LanguageSpec
 from mediscale.inference.model_files import ADAPTER_CONFIG_FILE, ADAPTER_FILE, LANGUAGE_FILE
 from mediscale.storage import calls, registry
 from mediscale.storage.calls import canonical
@@ -72,7 +73,7 @@ class Provenance(Frozen):
 
 
 def model_name(dataset: str) -> str:
-    return registry.model_name(dataset, TASK)
+    return registry.model_name(dataset, LANGUAGE)
 
 
 def find_version(settings: Settings, name: str, version: int) -> ModelRef:
@@ -142,8 +143,8 @@ def fit(params: Params, settings: Settings, key: str) -> Training:
         name=spec.name,
         key=key,
         stage="language_model",
-        task=TASK,
-        kind=TASK,
+        task=LANGUAGE,
+        kind=LANGUAGE,
         params=params.model_dump(mode="json"),
         curves={"loss_train": fitted.losses},
         metrics=_measured(fitted),

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from mediscale.core.settings import Settings
 from mediscale.core.stage import Stage
-from mediscale.inference.language_spec import TASK
+from mediscale.core.task_names import LANGUAGE
 from mediscale.storage import registry
 from training.language import language_gate
 from training.language.language_evidence import LanguageEvidence
@@ -34,7 +34,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
     Raises:
         BusyError: another promotion was recorded first; nothing was moved.
     """
-    return decision.decide(params, TASK, settings, key, judge)
+    return decision.decide(params, LANGUAGE, settings, key, judge)
 
 
 def judge(params: Params, settings: Settings) -> Judgement:

@@ -24,11 +24,11 @@ from data_pipeline.documents import index_versions
 from data_pipeline.retrieval.embedder import Embedder
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
+from mediscale.core.task_names import LANGUAGE
 from mediscale.governance import lineage_text
 from mediscale.inference import language_version
 from mediscale.inference.chat_template import ChatTemplate, conversation
 from mediscale.inference.language import LanguageModel
-from mediscale.inference.language_spec import TASK
 from mediscale.inference.sampling import Sampling
 from mediscale.storage import lake
 from serving.app import create_app
@@ -102,7 +102,7 @@ def lasting_home(
     settings = Settings(home=tmp_path_factory.mktemp("generate") / "home")
     promote = promoter(settings, trained)
     promote("mortality")
-    promote(TASK, 1, dataset=DATASET, folder=language_versions(1))
+    promote(LANGUAGE, 1, dataset=DATASET, folder=language_versions(1))
     return settings
 
 
@@ -123,7 +123,7 @@ def promote_lasting(
 
     def move(version: int) -> object:
         folder = language_versions(version)
-        return promoter(lasting_home, trained)(TASK, version, dataset=DATASET, folder=folder)
+        return promoter(lasting_home, trained)(LANGUAGE, version, dataset=DATASET, folder=folder)
 
     yield move
     move(1)

@@ -18,7 +18,7 @@ from fixtures.promoted_models import promoter
 from fixtures.server_process import Server
 
 from mediscale.core.settings import Settings
-from mediscale.inference.language_spec import TASK
+from mediscale.core.task_names import LANGUAGE
 from serving.app import create_app
 from serving.language import engine_client
 from serving.language.languages import Languages
@@ -69,7 +69,7 @@ def promote_in_engine(
 
     def move(version: int) -> object:
         folder = language_versions(version)
-        return promoter(engine_home, trained)(TASK, version, dataset=DATASET, folder=folder)
+        return promoter(engine_home, trained)(LANGUAGE, version, dataset=DATASET, folder=folder)
 
     return move
 

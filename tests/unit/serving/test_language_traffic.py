@@ -15,7 +15,7 @@ from fixtures.scripted_engine import Scripted, scripted_version
 from mediscale.core.errors import UsageError
 from mediscale.core.settings import Settings
 from mediscale.core.tables import PREDICTIONS
-from mediscale.inference.language_spec import TASK
+from mediscale.core.task_names import LANGUAGE
 from mediscale.storage import lake
 from serving.app import create_app
 from serving.language import language_service
@@ -56,7 +56,7 @@ def served(
         folder = tmp_path / f"language-{version}"
         folder.mkdir()
         (folder / "language.json").write_text(f'{{"version": {version}}}')
-        promote(TASK, version, alias="production" if version == 1 else "staging", folder=folder)
+        promote(LANGUAGE, version, alias="production" if version == 1 else "staging", folder=folder)
     predictors = Predictors(settings, "synthetic", "production")
     with TestClient(create_app(settings, predictors, PredictionLog(settings, "synthetic"))) as client:
         follow(client)
@@ -303,7 +303,7 @@ def test_a_move_of_production_ends_it(served: TestClient, settings: Settings, pr
     beside(settings, 100)
     follow(served)
     assert set(ask(served, 3)) == {2}
-    promote(TASK, 1, folder=next(Path(settings.artifact_root).glob("language-1-*")))
+    promote(LANGUAGE, 1, folder=next(Path(settings.artifact_root).glob("language-1-*")))
     follow(served)
     assert set(ask(served, 3)) == {1}
 
