@@ -75,7 +75,7 @@ def test_what_is_wrong_with_a_large_body_is_said_as_of_a_small_one(client: TestC
         client.post("/feedback", json={**about, "corrected_answer": text}) for text in ("\0", "x" * 9000)
     ]
     assert [answer.status_code for answer in answers] == [422, 422]
-    assert all("corrected_answer: " in answer.json()["error"] for answer in answers)
+    assert all("corrected_answer" in answer.json()["error"] for answer in answers)
 
 
 def test_a_bundle_is_read_as_in_the_worker_and_elsewhere(client: TestClient) -> None:
