@@ -233,7 +233,7 @@ def _pdf(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
         if reader.is_encrypted and not reader.decrypt(""):
             raise UnreadableError("It is encrypted; save it without a password.")
         metadata: Mapping[str, Any] = reader.metadata or {}
-        title, pages = str(metadata.get("/Title") or ""), pdf_pages.pages(reader)
+        title, pages = str(metadata.get("/Title") or "").strip(), pdf_pages.pages(reader)
         without_text = pdf_pages.scanned(reader)
     except UnreadableError:
         raise
@@ -245,7 +245,7 @@ def _pdf(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
             f"{len(without_text)} of its {len(pages)} pages, the first of them page {without_text[0]}, hold no text; a "
             "scanned page needs text recognition first.",
         )
-    if _NO_TITLE.search(title.strip()):
+    if not title or _NO_TITLE.search(title):
         title = next((each.title for page in pages[:1] for each in page.headings if each.title), "")
     stated = _own_date(pages[0].text, name, result) if pages else None
     date = _pdf_date(metadata) if stated is None else stated

@@ -220,18 +220,22 @@ def _answering(
         place: found.share(best.sentences[place] - best.title) + COSINE_WEIGHT * cosines[place]
         for place in places
     }
-    best_first = sorted(scores, key=lambda place: -scores[place])
+    first, *others = sorted(scores, key=lambda place: -scores[place])
+    if asked.drugs and not asked.has_drug_in(
+        best.passage.title
+    ):  # what only goes on about one is quoted if it is first
+        others = [place for place in others if asked.has_drug_in(texts[place])]
     if all((best.sentences[place] - best.title).isdisjoint(found.rarity) for place in places):
         chosen = places
     else:
         rows = [i for i in places if "|" in texts[i] and asked.has_drug_in(texts[i])]
-        chosen = rows[:MOST_ROWS] if best_first[0] in rows else best_first[:QUOTED]
+        chosen = rows[:MOST_ROWS] if first in rows else [first, *others][:QUOTED]
     return [best.spans[i] for i in sorted({*chosen, *(first_row(texts, i) for i in chosen)})]
 
 
 def _quotable(texts: Sequence[str], title: str, asked: Subject) -> list[int]:
     """The places of a passage's sentences that may answer: of a passage on children and on adults those that name whom
-    is asked about, and where its title names none of the drugs that are asked about, those that do."""
+    is asked about, and where its title names none of the drugs that are asked about, those that are about one."""
     saying = [
         place
         for place, text in enumerate(texts)
@@ -240,7 +244,8 @@ def _quotable(texts: Sequence[str], title: str, asked: Subject) -> list[int]:
     if any(asked.is_apart_from(text) for text in texts):
         saying = [place for place in saying if asked.has_patients_in(texts[place])] or saying
     if not asked.has_drug_in(title):
-        saying = [place for place in saying if asked.has_drug_in(texts[place])] or saying
+        of_drug = asked.about_drug(texts)
+        saying = [place for place in saying if of_drug[place]] or saying
     return saying
 
 

@@ -5,6 +5,7 @@ wrong answer to it.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -62,6 +63,17 @@ class Subject:
     def has_drug_in(self, sentence: str) -> bool:
         """Whether a sentence, or a title, names one of the drugs that are asked about."""
         return any(drug.search(sentence.lower()) for drug in self.drugs)
+
+    def about_drug(self, sentences: Sequence[str]) -> list[bool]:
+        """Which sentences name one of the drugs that are asked about, or go on about it: they name none, and are no row
+        of a table, behind one that does."""
+        about: list[bool] = []
+        for sentence in sentences:
+            goes_on = about[-1:] == [True] and "|" not in sentence
+            about.append(
+                self.has_drug_in(sentence) or (goes_on and not packaged().find(clinical_text.read(sentence)))
+            )
+        return about
 
     def is_apart_from(self, sentence: str) -> bool:
         """Whether a sentence is about adults where children are asked about, or the other way round."""

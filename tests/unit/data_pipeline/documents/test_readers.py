@@ -215,6 +215,7 @@ def test_what_a_program_wrote_as_the_title_of_a_pdf_is_none(tmp_path: Path) -> N
     page = "\n".join([line("Febrile seizures", 270, 16), line("Most stop by themselves.", 240)])
     pdf(tmp_path / "a.pdf", page, title="Microsoft Word - fever_final2.docx")
     pdf(tmp_path / "b.pdf", page, title="fever.html")
+    pdf(tmp_path / "c.pdf", page, title=" ")
     titles = {row["title"] for row in passages.table(readers.read([tmp_path]).documents).to_pylist()}
     assert titles == {"Febrile seizures"}
 

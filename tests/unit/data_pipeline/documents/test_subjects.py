@@ -58,6 +58,32 @@ def test_a_passage_speaks_of_the_drugs_and_patients_of_a_question(
     assert subject(question).is_met_by(title, text) == is_met
 
 
+def test_a_sentence_that_goes_on_about_a_drug_is_about_it() -> None:
+    sentences = (
+        "Rest helps.",
+        "Haloperidol 0.5 mg is given.",
+        "The highest daily dose is 2 mg.",
+        "Quetiapine is safer.",
+        "Its highest dose is 25 mg.",
+        "| haloperidol | 0.5 mg |",
+        "| 12 hours | - |",
+    )
+    about = subject("What is the highest dose of haloperidol?").about_drug(sentences)
+    assert about == [False, True, True, False, False, True, False]
+
+
+def test_the_highest_dose_is_quoted_from_the_sentence_behind_the_drug(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    text = (
+        "Haloperidol 0.5 mg by mouth is given at night. The highest daily dose is 2 mg. Relatives are told."
+    )
+    rows = table([Document(file="a", source="a", text=text, digest="0" * 64, title="Delirium: Drugs")])
+    index = index_of(embedder, rows, tmp_path / "1")
+    quoted = answer_from(index, "What is the highest daily dose of haloperidol?").text
+    assert quoted == "Haloperidol 0.5 mg by mouth is given at night. The highest daily dose is 2 mg."
+
+
 @pytest.mark.parametrize(
     ("question", "sentence", "is_another"),
     [
