@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from mediscale.core import caller
@@ -78,6 +79,10 @@ def create_app(
         },
     )
     app.state.service = service
+    app.openapi()  # made once and kept, before HEAD, of which it need not tell
+    for methods in (route.methods for route in app.routes if isinstance(route, APIRoute)):
+        if methods and "GET" in methods:
+            methods.add("HEAD")  # as HTTP asks of every server; balancers and monitors send it
     return app
 
 
@@ -92,7 +97,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _unroutable(request: Request, error: Exception) -> Response:
     """An address or a method that there is not, in the shape of every other refusal."""
     assert isinstance(error, HTTPException)  # for the types
-    allowed = (error.headers or {}).get("Allow", "another method")
+    methods = (error.headers or {}).get("Allow", "another method").split(", ")
+    allowed = ", ".join(sorted(methods))
     sentences = {
         404: "There is no such address; the page /docs lists them all.",
         405: f"This address does not take {request.method}; it takes {allowed}.",
@@ -121,7 +127,7 @@ def _count(request: Request, status: int) -> None:
 
 def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Service]]]:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Service]]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Service]]:
         await asyncio.to_thread(service.check_keys)
         await asyncio.to_thread(service.follow)
         rounds = [
@@ -139,9 +145,8 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
         # Each has a thread: while a lake hangs, keys that were revoked are refused all the same.
         threads = ThreadPoolExecutor(len(rounds), "background")
         tasks = [asyncio.create_task(_repeat(each, threads)) for each in rounds]
-        # What is made once and kept is made before the first answer waits for it, and frozen with the rest.
-        app.openapi()
-        logged_answers.table_of("", [])  # Arrow imports a library for its first table
+        # Arrow imports a library for its first table: before the first answer waits for it, and frozen with the rest
+        logged_answers.table_of("", [])
         gc.collect()
         gc.freeze()  # what is loaded now lives as long as the process: no collection need look at it
         yield {"service": service}

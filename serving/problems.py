@@ -19,7 +19,7 @@ WHAT_FAILED = {
     "language history": "The promotion history of the language model can't be read; what was served is served.",
     "refusals": "Which versions other servers refuse can't be exchanged through the lake.",
     "language refusals": "Whether other servers refuse the language version can't be exchanged through the lake.",
-    "patients": "Whom the lake knows can't be read from it; answers to FHIR bundles are logged under no patient.",
+    "patients": "Whom the lake knows can't be read from it; answers to FHIR bundles go out under no patient.",
     "documents": "The index of documents can't be opened; what was open answers.",
     "performance": "How good the answers were can't be read from the lake; the numbers in /metrics stay as they are.",
     "nights": "How the nights ended can't be read from the lake; the numbers in /metrics stay as they are.",

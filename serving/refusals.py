@@ -32,6 +32,10 @@ RETRY_SECONDS = 2
 """After which a client may ask again where too many asked, or something is broken: a queue of notes is worked off."""
 
 
+_PLAIN = ("identity", "chunked")
+"""Codings of a body that leave its bytes as they are."""
+
+
 class TooLargeError(InputError):
     """The body is larger than any request can be."""
 
@@ -113,7 +117,8 @@ async def read_body(request: Request, most: int, remedy: str, query: tuple[str, 
         InputError: the address has another parameter, which would change nothing here, or one of them twice.
     """
     _check_query(request, query)
-    if any(one.strip().lower() != "identity" for one in request.headers.getlist("content-encoding")):
+    codings = [*request.headers.getlist("content-encoding"), *request.headers.getlist("transfer-encoding")]
+    if any(one.strip().lower() not in _PLAIN for one in codings):
         raise CompressedError("The body is compressed, and this server reads none that is; send it as it is.")
     chunks, size = list[bytes](), 0
     async for chunk in request.stream():

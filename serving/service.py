@@ -48,7 +48,7 @@ NOTE_THREADS, NOTES = 1, 16
 """Notes are read one after another in a helper process; more than these at a time are answered 503."""
 RECORD_THREADS, RECORDS = 4, 64
 """The same for patients of the lake, whose records are waited for."""
-SUBJECT_THREADS, SUBJECT_SECONDS = 1, 1.0
+SUBJECT_THREADS, SUBJECT_SECONDS = 4, 3.0
 """For finding whom the lake has a bundle's patient as, and how long an answer waits for it."""
 
 
@@ -79,6 +79,8 @@ class Service:
         self._notes = Pool("clinical notes", NOTE_THREADS, NOTES)
         self._records = Pool("patients of the lake", RECORD_THREADS, RECORDS)
         self._subjects = Pool("patients of bundles", SUBJECT_THREADS, RECORDS)
+        self._late_search: asyncio.Future[int | None] | None = None
+        """In the lake, which hangs until it is done."""
         self._large_texts = LargeTexts()
         self.draining = False
         """Whether the server was told to end: it answers on, and says that it is not ready."""
@@ -121,11 +123,18 @@ class Service:
 
     async def _subject_of(self, bundle: Bundle) -> int | None:
         """Whom the lake has a bundle's patient as. The answer needs no lake: it does not wait for one that hangs, and
-        goes out under no patient. What still waits for the lake then counts in the pool, which takes no more of it."""
-        search = asyncio.ensure_future(self._subjects.run(partial(self._risks.patients.subject_of, bundle)))
-        search.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        goes out under no patient, as do those after it until the lake has answered."""
         try:
-            subject_id = await asyncio.wait_for(asyncio.shield(search), SUBJECT_SECONDS)
+            if self._late_search is not None and not self._late_search.done():
+                raise TimeoutError
+            search = asyncio.ensure_future(
+                self._subjects.run(partial(self._risks.patients.subject_of, bundle))
+            )
+            search.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            if not (await asyncio.wait({search}, timeout=SUBJECT_SECONDS))[0]:
+                self._late_search = search
+                raise TimeoutError
+            subject_id = search.result()
         except Exception as error:
             self._problems.note("patients", error)
             return None

@@ -34,6 +34,9 @@ DRAIN_SECONDS = 3.0
 _SO_ATTACH_FILTER, _RETURN = 26, 6
 """Of Linux's socket(7), and of its packet filters."""
 
+HUNG_SECONDS = 15
+"""After which a worker that answers its supervisor nothing is killed. One that starts on a busy machine may need more
+than uvicorn's five."""
 SWITCH_SECONDS = 0.0001
 """How long a thread that reads a patient's record may keep another from going on (Python's default is 0.005). An
 answer waits for it several times: the event loop and the log's thread ask for Python again after each read, write and
@@ -61,6 +64,7 @@ def run(factory: "partial[FastAPI]", listening: Listening, listener: socket.sock
         ssl_certfile=listening.certificate,
         ssl_keyfile=listening.private_key,
         timeout_graceful_shutdown=10,
+        timeout_worker_healthcheck=HUNG_SECONDS,
     )
     if workers == 1:
         uvicorn.Server(config).run(sockets=[listener])

@@ -211,6 +211,7 @@ def test_more_sockets_than_the_limit_are_answered_503_and_idle_ones_go(server: S
         (b"OPTIONS /predict", 405, "does not take OPTIONS; it takes POST"),
         (b"POST /models/x/y/predict", 422, "version must be an integer"),
         (b"POST /predict?a=%ff", 422, "a parameter that is unknown here"),
+        (b"POST /predict HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\nx:", 415, "The body is compressed"),
         (b"BREW /predict", 400, "is not valid HTTP/1.1"),
         (b"GET /live HTTP/1.1\r\ncontent-length: -1\r\nx:", 400, "is not valid HTTP/1.1"),
     ],
@@ -226,6 +227,13 @@ def test_what_the_server_does_not_take_has_a_status_and_a_sentence_and_is_counte
     assert (received, sentence in json.loads(text)["error"]) == (status, True)
     assert refusals(server, status) == counted + 1
     assert not [line for line in server.lines if "WARNING" in line], "a peer can't fill the log"
+
+
+@pytest.mark.parametrize("path", ["/live", "/ready", "/health", "/metrics", "/docs"])
+def test_a_balancer_may_ask_by_head(server: Server, path: str) -> None:
+    answered, whole = server.client.head(path), server.client.get(path)
+    assert (answered.status_code, answered.content) == (200, b"")
+    assert answered.headers["content-type"] == whole.headers["content-type"]
 
 
 @pytest.mark.parametrize("path", ["/predict", "/generate", "/fhir/RiskAssessment/$predict"])

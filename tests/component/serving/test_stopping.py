@@ -133,3 +133,16 @@ def test_a_killed_worker_leaves_no_gap(promote: Any, start: Start) -> None:
     assert any(
         f"WARNING mediscale.serving: Worker process {killed} was killed" in line for line in server.lines
     )
+
+
+def test_a_worker_that_stands_still_for_some_seconds_is_not_killed(promote: Any, start: Start) -> None:
+    """Such as one that starts on a busy machine: what it had in hand would be lost."""
+    promote("mortality")
+    server = start(workers=2)
+    both_ready(server)
+    workers = workers_of(server)
+    os.kill(workers[0], signal.SIGSTOP)
+    time.sleep(7)
+    os.kill(workers[0], signal.SIGCONT)
+    both_ready(server)
+    assert workers_of(server) == workers

@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -656,15 +657,26 @@ def test_a_bundle_is_answered_without_the_lake_and_logged_under_no_patient(
         file.unlink()
         os.mkfifo(file)  # a file whose disk never answers
     try:
-        answer = client.post(at(hours(24)), json=bundle())
+        answers = [client.post(at(hours(24)), json=bundle()) for _ in range(2)]
         health = client.get("/health").json()
     finally:
         if lake_is == "hanging":
             os.close(os.open(file, os.O_WRONLY))  # lets the thread go that reads it
-    assert risks(answer.json()) == risks(before)
+    assert [risks(answer.json()) for answer in answers] == [risks(before)] * 2
     assert (health["status"], len(health["problems"])) == ("degraded", 1), "an auditor has to know"
     rows = [row for row in logged(client, settings) if row["task"] == "mortality"]
-    assert [row["subject_id"] for row in rows] == [1, None]
+    assert [row["subject_id"] for row in rows] == [1, None, None]
+
+
+def test_many_bundles_at_once_are_all_logged_under_their_patient(
+    client: TestClient, settings: Settings
+) -> None:
+    with ThreadPoolExecutor(50) as clients:
+        answers = list(
+            clients.map(lambda _: client.post(at(hours(24)), json=bundle()).status_code, range(50))
+        )
+    assert set(answers) == {200}
+    assert {row["subject_id"] for row in logged(client, settings)} == {1}
 
 
 def test_a_resource_without_a_type_is_counted() -> None:
