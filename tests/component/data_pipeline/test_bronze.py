@@ -41,10 +41,6 @@ def test_every_column_lands_as_text_in_lower_case_with_file_and_line(iii: "Hospi
     }
 
 
-def test_leading_zeros_survive(iii: "Hospital") -> None:
-    assert [row["icd9_code"] for row in iii.rows(iii.bronze.bronze["diagnoses_icd"])] == ["0389"]
-
-
 def test_a_note_that_spans_lines_is_one_record(iv: "Hospital") -> None:
     notes = sorted(iv.rows(iv.bronze.bronze["discharge"]), key=lambda row: row["line"])
     assert [(row["line"], row["text"]) for row in notes] == [
@@ -103,11 +99,6 @@ def test_a_torn_file_is_refused(extract: Callable[..., Path], settings: Settings
         (folder / torn).write_bytes(content[: len(content) - 20])
         assert f"{torn} is torn" in refused(folder, settings)
         (folder / torn).write_bytes(content)
-
-
-def test_a_row_with_a_field_too_many_is_refused(extract: Callable[..., Path], settings: Settings) -> None:
-    folder = extract(DIAGNOSES_ICD="ROW_ID,SUBJECT_ID,HADM_ID,ICD9_CODE\n501,1,11,4280,extra")
-    assert "DIAGNOSES_ICD.csv.gz is torn or not a CSV file" in refused(folder, settings)
 
 
 def test_more_columns_than_a_table_can_have_are_refused(

@@ -80,30 +80,14 @@ def digests(settings: Settings) -> list[str]:
     return [body.digest for _, body in history.bodies(history.entries(settings, "synthetic"), Export)]
 
 
-def test_every_stay_gets_the_server_s_risk(
-    settings: Settings, rows: np.ndarray[Any, Any], tmp_path: Path
-) -> None:
-    output = tmp_path / "risks.parquet"
-    assert score(settings, output) == ROWS
-    written = pq.read_table(output)
-    assert written["subject_id"].to_pylist() == list(range(1, ROWS + 1))
-    move = registry.current(settings, "synthetic", "mortality", "production")
-    assert move is not None
-    expected = tabular.load(settings, move.version, "mortality").risks(rows[::-1])
-    assert written["risk"].to_numpy() == pytest.approx(expected, abs=1e-6)
-    assert len(np.unique(written["risk"])) > 100
-    assert set(written["asked_by"].to_pylist()) == {"tests"}
-    assert digests(settings) == [hashlib.sha256(output.read_bytes()).hexdigest()]
-
-
-def test_each_risk_is_as_certain_as_the_server_says(
+def test_each_risk_is_the_servers_and_as_certain_as_it_says(
     settings: Settings, rows: np.ndarray[Any, Any], tmp_path: Path
 ) -> None:
     move = registry.current(settings, "synthetic", "mortality", "production")
     assert move is not None
     version = ServedVersion(tabular.load(settings, move.version, "mortality"), move.moved_at)
     score(settings, tmp_path / "risks.parquet")
-    columns = ["uncertain", "missing", "unusual_values", "without_usual_range"]
+    columns = ["risk", "uncertain", "missing", "unusual_values", "without_usual_range"]
     written = pq.read_table(tmp_path / "risks.parquet", columns=columns).to_pylist()
     now, seen, unranged = datetime(2150, 1, 1), set(), set[str]()
     for row, batch in zip(rows[::-1], written, strict=True):
@@ -112,6 +96,7 @@ def test_each_risk_is_as_certain_as_the_server_says(
         answer, _ = responses.of_patient(record, served, "p", now, lambda *_: pytest.fail("no answer"))
         [risk] = answer.predictions
         unusual = [value.input for value in risk.unusual_values]
+        assert batch["risk"] == pytest.approx(risk.risk, abs=1e-6)
         assert (batch["uncertain"], sorted(batch["unusual_values"])) == (risk.uncertain, sorted(unusual))
         assert tuple(batch["missing"]) == answer.missing
         assert sorted(batch["without_usual_range"]) == sorted(risk.without_usual_range)
