@@ -8,38 +8,26 @@ likely each version finds its own words.
 import math
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 
 from serving.language import language_answer
 from serving.language.language_answer import GrowingAnswer, Question
 from serving.language.languages import ServedLanguage
-from serving.metrics.prometheus_metrics import Metrics
 from serving.traffic.canary_analysis import CanaryAnalysis, Comparison, cause
-from serving.traffic.splits import Split, Splits
+from serving.traffic.splits import Split
 
 SHIFT_PERPLEXITY = math.log(4)
 """An answer whose perplexity differs by more than this factor from that of production's is another kind of answer."""
-_FAILED = "failed, were no text or did not come in time"
-_SHIFTED = (
-    "were withheld where production's was not or the other way round, or had a perplexity more than 4 times above or "
-    "below that of production's"
-)
 
 
-class LanguageChallengers:
-    """Asks them, and gives one up that is broken."""
+class LanguageChallengers(CanaryAnalysis[ServedLanguage]):
+    """Language models that answer beside the one in production."""
 
-    def __init__(
-        self, splits: Splits[ServedLanguage], metrics: Metrics, clock: Callable[[], datetime]
-    ) -> None:
-        self._analysis = CanaryAnalysis(splits, metrics, clock, _FAILED, _SHIFTED)
-
-    @property
-    def have_room(self) -> bool:
-        """Whether not too many questions are at work, some of which may hang."""
-        return self._analysis.has_room
+    failed = "failed, were no text or did not come in time"
+    shifted = (
+        "were withheld where production's was not or the other way round, or had a perplexity more than 4 times above "
+        "or below that of production's"
+    )
 
     def answer(
         self, split: Split[ServedLanguage], question: Question, before: GrowingAnswer
@@ -49,7 +37,7 @@ class LanguageChallengers:
         It blocks; what a challenger raises is counted and never raised here.
         """
         theirs, stopped = GrowingAnswer(), threading.Event()
-        limit = self._analysis.limit(before.seconds)
+        limit = self.limit(before.seconds)
         sampling = replace(question.sampling, deadline=time.monotonic() + limit)
         asked = replace(question, version=split.version, sampling=sampling)
 
@@ -59,7 +47,7 @@ class LanguageChallengers:
                     break
             return theirs
 
-        (future,) = self._analysis.start([write])
+        (future,) = self.start([write])
         after, failure = None, "no words, or numbers that are none"
         try:
             after = future.result(limit).value
@@ -68,7 +56,7 @@ class LanguageChallengers:
             stopped.set()
         if after is not None and not _is_answer(after, before):
             after = None
-        self._analysis.observe(split, _comparison(question, before, after, failure))
+        self.observe(split, _comparison(question, before, after, failure))
         return after
 
 

@@ -179,7 +179,7 @@ class LanguageService:
         if named or answering.question.raw is not None:
             return replace(answering, arm="direct")
         key = arms.question_key(answering.question.turns)
-        is_asked = split.draws(key) and self._challengers.have_room
+        is_asked = split.draws(key) and self._challengers.has_room
         return replace(answering, arm=split.arm(key), split=split if is_asked else None)
 
     async def answer_in_full(self, answering: Answering) -> Answering:

@@ -9,37 +9,26 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import datetime
 
 from mediscale.core.tasks import TaskName
 from serving.log.logged_answers import Prediction
-from serving.metrics.prometheus_metrics import Metrics
 from serving.risk.served import ServedVersion
 from serving.schemas import Answer, TaskRisk
 from serving.traffic.canary_analysis import CanaryAnalysis, Comparison, TimedAnswer, cause
-from serving.traffic.splits import Split, Splits
+from serving.traffic.splits import Split
 
 SHIFT_ODDS = math.log(4)
 """A risk whose odds differ by more than this factor from those of the version in production is another one."""
-_FAILED = "failed, were no probability or did not come in time"
-_SHIFTED = "were risks with odds more than 4 times above or below those of the version in production"
 
 Computed = tuple[Answer, list[Prediction]]
 Compute = Callable[[], Computed]
 
 
-class Challengers:
-    """Asks them, and gives one up that is broken."""
+class Challengers(CanaryAnalysis[ServedVersion]):
+    """Risk models that answer beside the one in production."""
 
-    def __init__(
-        self, splits: Splits[ServedVersion], metrics: Metrics, clock: Callable[[], datetime]
-    ) -> None:
-        self._analysis = CanaryAnalysis(splits, metrics, clock, _FAILED, _SHIFTED)
-
-    @property
-    def have_room(self) -> bool:
-        """Whether not too many requests are at work, some of which may hang."""
-        return self._analysis.has_room
+    failed = "failed, were no probability or did not come in time"
+    shifted = "were risks with odds more than 4 times above or below those of the version in production"
 
     async def answer(
         self, incumbent: Compute, challengers: Sequence[tuple[Split[ServedVersion], Compute]]
@@ -50,7 +39,7 @@ class Challengers:
             Exception: whatever asking the version in production raises, and never because of a challenger.
         """
         computes = [incumbent, *(compute for _, compute in challengers)]
-        first, *others = self._analysis.start(computes)
+        first, *others = self.start(computes)
         timed = await asyncio.wrap_future(first)
         computed = timed.value
         for (split, _), future in zip(challengers, others, strict=True):
@@ -58,9 +47,9 @@ class Challengers:
             # The task may not be asked then or has no input here, or a points score answered: nothing to compare with.
             if before is None or before.model != split.traffic.model:
                 continue
-            limit = self._analysis.limit(timed.seconds)
+            limit = self.limit(timed.seconds)
             outcome = await _outcome(future, limit)
-            self._analysis.observe(split, _comparison(split, before, timed.seconds, outcome, limit))
+            self.observe(split, _comparison(split, before, timed.seconds, outcome, limit))
             computed = _merged(split, computed, outcome)
             # The thread hangs, so that what it would have asked next is not judged.
             if isinstance(outcome, TimeoutError):

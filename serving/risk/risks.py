@@ -51,7 +51,7 @@ class Risks:
             return await self.compute_by(request, served, now)
         key = arms.subject_key(request)
         drawn = [split for split in splits.values() if split.draws(key)]
-        if drawn and self._challengers.have_room:
+        if drawn and self._challengers.has_room:
             answer, logged = await self._compute_beside(request, served, now, drawn)
         else:
             answer, logged = await self.compute_by(request, served, now)
@@ -88,7 +88,7 @@ class Risks:
             versions = (*served.values(), *(split.version for split in drawn))
             record = await self._records.run(partial(self._record, request, versions))
             of = partial(self._of_record, record, prediction_id, now)
-            if not self._challengers.have_room:  # any more: others came while the record was read
+            if not self._challengers.has_room:  # any more: others came while the record was read
                 return await self._records.run(partial(of, served))
         return await self._challengers.answer(
             partial(of, served),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from mediscale.core.errors import failure_location
 from serving.metrics.prometheus_metrics import Metrics
@@ -51,14 +51,16 @@ class Comparison:
 
 
 class CanaryAnalysis(Generic[V]):
-    """Asks challengers in threads of their own, and gives one up that is broken."""
+    """Asks challengers in threads of their own, and gives one up that is broken; each kind of model has its own."""
 
-    def __init__(
-        self, splits: Splits[V], metrics: Metrics, clock: Callable[[], datetime], failed: str, shifted: str
-    ) -> None:
-        """``failed`` and ``shifted`` say in words what such an answer is, after "3 of 40 answers"."""
+    failed: ClassVar[str]
+    """What an answer is that failed, after "3 of 40 answers"."""
+    shifted: ClassVar[str]
+    """What one is that says something else."""
+
+    def __init__(self, splits: Splits[V], metrics: Metrics, clock: Callable[[], datetime]) -> None:
         self._splits, self._metrics, self._clock = splits, metrics, clock
-        self._reasons: Mapping[Signal, str] = {"failed": failed, "slow": _SLOW, "shifted": shifted}
+        self._reasons: Mapping[Signal, str] = {"failed": self.failed, "slow": _SLOW, "shifted": self.shifted}
         self._at_work, self._counting = 0, threading.Lock()
 
     @property

@@ -192,7 +192,7 @@ def test_no_challenger_is_asked_where_others_took_the_room_while_a_record_was_re
 
     monkeypatch.setattr(risks, "_record", record)
     monkeypatch.setattr(risks, "_of_record", lambda *_: ("answer", []))
-    monkeypatch.setattr(risks._challengers._analysis, "start", lambda *_: begun.append("asked"))
+    monkeypatch.setattr(risks._challengers, "start", lambda *_: begun.append("asked"))
     request = risks.compute(Patient("7", None), service.predictors.current, datetime(2026, 1, 1))
     assert asyncio.run(request) == ("answer", [])
     assert not begun
