@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,10 @@ class LanguageModel:
     def __init__(self, network: Any, tokenizer: Any, instruction: str = INSTRUCTION) -> None:
         self.network, self.tokenizer, self.instruction = network.eval(), tokenizer, instruction
         self._device = next(network.parameters()).device
-        self._template = ChatTemplate.of(tokenizer)
+
+    @cached_property
+    def _template(self) -> ChatTemplate:
+        return ChatTemplate.of(self.tokenizer)
 
     @contextmanager
     def base(self) -> Iterator[None]:

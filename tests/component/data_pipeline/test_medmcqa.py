@@ -29,9 +29,9 @@ ROW = {
     "topic_name": None,
 }
 LOAD = """
-from data_pipeline.documents.question_sets import load_medmcqa
+from data_pipeline.documents.question_sets import MEDMCQA_REVISION, load_medmcqa
 from mediscale.core.errors import InputError
-for question in load_medmcqa():
+for question in load_medmcqa(MEDMCQA_REVISION):
     print(question.id, question.letter, question.references[0])
 try:
     load_medmcqa(revision="f" * 40)
