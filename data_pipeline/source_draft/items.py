@@ -178,7 +178,7 @@ def _map_item(rows: list[_Seen], shipped: Shipped, owners: str) -> ItemMapping |
             spread = _distribution(rows[0], concept, units)
             fits = f"{reason}; n {count(total)} of {count(patients)} {owners}{spread}{notes}"
             return ItemMapping(concept.name, first.item, units, fits)
-    if is_small(patients):
+    if is_small(first.patients):
         return ""
     return (
         f"item {first.item} is called {first.label}, and its median of {first.p50:.4g} {first.unit} is none of "
@@ -197,12 +197,14 @@ def _units(rows: list[_Seen], concept: Concept, shipped: Shipped, sure: bool) ->
     """The conversion of each unit in which the values fit the concept, and what was assumed."""
     listed = shipped.units.get(concept.name, {})
     units: dict[str, str] = {}
-    notes = ""
+    notes = unlisted = ""
     for row in rows:
         stated = listed.get(row.unit)
         few = row.rows < _LEAST_ROWS
         if stated is not None and (_fits(row, concept, stated, sure) or (few and sure)):
             units[row.unit] = stated
+        elif stated is None and row.unit and is_small(row.patients):
+            unlisted = "; units of few patients are not listed"  # what is written there may be anything
         elif (
             stated is None
             and not shipped.is_of_another(row.unit, concept.name)
@@ -213,7 +215,7 @@ def _units(rows: list[_Seen], concept: Concept, shipped: Shipped, sure: bool) ->
                 spelled = f"the unit {row.unit}" if row.unit else "without a unit"
                 unit = _implied_unit(fitting, concept, listed)
                 notes += f"; TODO: is {row.item} {spelled} {concept.name} in {unit}, as its values look?"
-    return units, notes
+    return units, f"{notes}{unlisted}"
 
 
 def _implied_unit(sql: str, concept: Concept, listed: Mapping[str, str]) -> str:

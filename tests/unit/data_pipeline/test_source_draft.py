@@ -216,8 +216,12 @@ def test_nothing_of_a_patient_is_in_a_draft(
 ) -> None:
     """Neither numbers, nor names, nor words of fewer patients than may be told of."""
     swiss_hospital(tmp_path / "extract")
+    labs = tmp_path / "extract" / "lab.csv"
+    labs.write_bytes(labs.read_bytes().replace(b"umol/l", CANARY.encode("latin-1"), 6))  # of one stay
     source, text = drafted(tmp_path / "extract")
-    assert CANARY not in text
+    assert CANARY.casefold() not in text.casefold()
+    assert "units of few patients are not listed" in text
+    assert set(source.concepts["creatinine"][0].units) == {"umol/l"}
     assert "VERSTORBEN" not in text.upper()
     assert "70001007" not in text
     assert "8500021" not in text
