@@ -8,6 +8,7 @@ from data_pipeline.documents import corpus, index_versions, note_documents, read
 from data_pipeline.retrieval.embedders import PACKAGED
 from mediscale.core.annotations import Digest, PatientCount, RuntimeInput
 from mediscale.core.errors import StorageError
+from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SMALL, Context, Stage
@@ -94,7 +95,9 @@ STAGE = Stage(
     Result,
     run,
     display_name="index the documents",
-    summary=lambda r: f"{r.index}: {r.passages:,} passages, {r.rejected} files left out in part or wholly",
+    summary=lambda r: (
+        f"{r.index}: {count(r.passages)} passages, {r.rejected} files left out in part or wholly"
+    ),
     resources=SMALL,
     runtime_inputs=runtime_inputs,
 )

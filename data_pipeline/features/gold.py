@@ -18,6 +18,7 @@ from data_pipeline.cohort.bitemporal import Floats, available_by
 from data_pipeline.features import kernel
 from mediscale.core.annotations import PatientCount, RuntimeInput
 from mediscale.core.errors import LeakError
+from mediscale.core.privacy import count
 from mediscale.core.refs import Frozen, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.stage import SPARK, Stage
@@ -132,7 +133,7 @@ STAGE = Stage(
     run,
     display_name="compute features as known then",
     summary=lambda r: (
-        f"features as known then; {r.audited:,} rows recomputed without the future, none differs"
+        f"features as known then; {count(r.audited)} rows recomputed without the future, none differs"
     ),
     resources=SPARK,
 )

@@ -270,7 +270,7 @@ def _judged_facts(
 def _summary(result: Result) -> str:
     worst = sorted(result.reasons.items(), key=lambda item: -item[1])[:3]
     reasons = ", ".join(f"{count(n)} {name}" for name, n in worst)
-    return f"{result.judged:,} facts judged, {count(result.quarantined)} in quarantine ({reasons or 'none'})"
+    return f"{count(result.judged)} facts judged, {count(result.quarantined)} in quarantine ({reasons or 'none'})"
 
 
 STAGE = Stage(

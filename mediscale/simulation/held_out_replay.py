@@ -147,5 +147,5 @@ STAGE = Stage(
     Result,
     run,
     display_name="replay held-out patients",
-    summary=lambda r: f"{r.answered:,} predictions answered and logged in {len(r.windows)} windows",
+    summary=lambda r: f"{count(r.answered)} predictions answered and logged in {len(r.windows)} windows",
 )

@@ -1,5 +1,7 @@
 """A run in MLflow: one parent, each call once below it, charts and page where a person looks; told again, the same."""
 
+import inspect
+import re
 from typing import get_args
 
 import pytest
@@ -97,6 +99,15 @@ def test_every_number_of_every_result_is_declared_to_count_patients_or_not(stage
         if any(m in COUNTS_PATIENTS or isinstance(m, Parts) for m in field_meanings(field))
     }
     assert numbers - counted <= COUNT_NOBODY
+
+
+@pytest.mark.parametrize("stage", steps.STAGES)
+def test_no_summary_writes_a_count_of_patients_as_it_is(stage) -> None:
+    """But by ``privacy.count``: the console had told of 7 rows where it said before, fewer than 10 stays."""
+    loaded = call.load(stage)
+    written = set(re.findall(r"\{\w+\.(\w+)[:}]", inspect.getsource(loaded.summary)))
+    fields = loaded.Result.model_fields
+    assert not [n for n in written & set(fields) if Meaning.PATIENT_COUNT in field_meanings(fields[n])]
 
 
 def test_no_small_count_is_told_whatever_its_type_and_place(leave_run, client) -> None:
