@@ -1,6 +1,6 @@
 """Passages as an index takes them: read for instructions to a language model, and embedded, each text once."""
 
-from typing import Any
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from data_pipeline.retrieval.index import Index
 from data_pipeline.retrieval.index_files import RejectedDocument
 from data_pipeline.retrieval.passage_vectors import PassageVectors
 from mediscale.core.errors import QualityError
+from mediscale.core.plural import counted
 from mediscale.core.settings import Settings
 
 AT_ONCE = 2000
@@ -93,14 +94,13 @@ def _read_and_embedded(
 
 
 def _rejected(instructing: pa.Table) -> list[RejectedDocument]:
-    files = [_named(row) for row in instructing.to_pylist()]
-    return [RejectedDocument(file=name, reason=_reason(files.count(name))) for name in dict.fromkeys(files)]
-
-
-def _named(row: dict[str, Any]) -> str:
-    """The file of a passage; no note by itself, for an erasure of its patient does not look here."""
-    return f"notes of {row['dataset']}" if row["subject_id"] is not None else str(row["file"])
-
-
-def _reason(n: int) -> str:
-    return f"It has instructions to a language model in {n} {'passage' if n == 1 else 'passages'}, left out."
+    """The files of passages with instructions; no note by itself, for an erasure of its patient does not look here."""
+    files = Counter(
+        f"notes of {row['dataset']}" if row["subject_id"] is not None else str(row["file"])
+        for row in instructing.to_pylist()
+    )
+    said = "It has instructions to a language model in"
+    return [
+        RejectedDocument(file=f, reason=f"{said} {counted(n, 'passage')}, left out.")
+        for f, n in files.items()
+    ]

@@ -2,7 +2,6 @@
 
 import hashlib
 
-import pyarrow as pa
 from pyarrow import compute as pc
 
 from data_pipeline.documents.passages import Document
@@ -22,12 +21,8 @@ def read(settings: Settings, notes: TableRef) -> Read:
     newest = rows.group_by("note_id").aggregate([("available_time", "max")])
     joined = rows.join(newest.rename_columns(["note_id", "newest"]), keys="note_id", join_type="inner")
     current = joined.filter(pc.equal(joined["available_time"], joined["newest"])).sort_by("note_id")
-    return Read([_document(notes.dataset, row) for row in _once(current)])
-
-
-def _once(notes: pa.Table) -> list[dict[str, object]]:
-    by_id = {row["note_id"]: row for row in notes.drop(["newest"]).to_pylist()}
-    return list(by_id.values())
+    by_id = {row["note_id"]: row for row in current.to_pylist()}
+    return Read([_document(notes.dataset, row) for row in by_id.values()])
 
 
 def _document(dataset: str, note: dict[str, object]) -> Document:

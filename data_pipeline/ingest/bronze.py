@@ -10,7 +10,7 @@ A patient who was erased (``mediscale erase``) is left out of every table.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def run(params: Params, settings: Settings, key: str) -> Result:
         absent=source.lacks(bronze),
         empty=tuple(source.tables[name].file for name in source.tables if name in empty),
         rows=sum(rows.values()),
-        renamed=_renamed(new),
+        renamed=tuple(dict.fromkeys(f"{name}.{c}" for name, own in new.items() for part in own for c in part.renamed)),
         unlisted_words=unlisted_words({name: [part.unlisted for part in own] for name, own in written.items()}),
     )  # fmt: skip
 
@@ -151,15 +151,6 @@ def _parts_to_read(
     leave_out = None if left_out is None else left_out_patients.leave_out_rows(left_out, source, parts)
     new = {name: tuple(part for part in parts[name] if part.path in own) for name, own in plan.read.items()}
     return new, leave_out
-
-
-def _renamed(parts: Mapping[str, Iterable[Part]]) -> tuple[str, ...]:
-    """The columns that have another name than in their files, as ``table.column``."""
-    return tuple(
-        dict.fromkeys(
-            f"{name}.{column}" for name, own in parts.items() for part in own for column in part.renamed
-        )
-    )
 
 
 def _landed(

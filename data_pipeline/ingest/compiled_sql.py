@@ -39,11 +39,7 @@ def compiled_text(query: str, compile_query: Callable[[str], str]) -> str:
     text = compile_query(query)
     with suppress(OSError):  # of a home that is full or read-only the next run compiles again
         if not folder.exists():
-            _delete_others(folder)
+            for other in folder.parent.glob("*"):
+                shutil.rmtree(other, ignore_errors=True)
         durable_files.replace(file, text)
     return text
-
-
-def _delete_others(folder: Path) -> None:
-    for other in folder.parent.glob("*"):
-        shutil.rmtree(other, ignore_errors=True)

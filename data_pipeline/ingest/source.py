@@ -198,7 +198,8 @@ class Source(Frozen):
     def _check_table(self, name: str, table: SourceTable) -> None:
         if unknown := table.lookups.keys() - self.lookups.keys():
             raise ValueError(f"table {name} uses lookups that are not declared: {', '.join(sorted(unknown))}")
-        if texts := self._unnumbered(table):
+        values = [fact.value for fact in table.facts.values() if not fact.written]
+        if texts := [v for v in values if v not in ("", "column_value") and table.columns.get(v) != "double"]:
             raise ValueError(
                 f"table {name} reads numbers from columns that are not double: {', '.join(texts)}"
             )
@@ -271,14 +272,6 @@ class Source(Frozen):
                 + (" ({origin} needs clock: relative)" if "origin" in unknown else "")
             )
         return self
-
-    def _unnumbered(self, table: SourceTable) -> list[str]:
-        columns = [
-            fact.value
-            for fact in table.facts.values()
-            if fact.value and not fact.written and fact.value != "column_value"
-        ]
-        return [column for column in columns if table.columns.get(column) != "double"]
 
     def lacks(self, present: Collection[str], *needs: Provides) -> tuple[str, ...]:
         """The files of tables that are not ``present``: of all tables, or of those that provide one of ``needs``."""
@@ -358,17 +351,13 @@ def parse(name: str, text: str) -> Source:
         UsageError: the text breaks the grammar; the error names the line and the place.
     """
     try:
-        return Source.model_validate({"name": name, **_mapping(text)})
+        content = yaml_text.content(text)
+        return Source.model_validate({"name": name, **(content if isinstance(content, dict) else {})})
     except (ValidationError, yaml.YAMLError) as error:
         sentence = declaration_errors.sentence(error, text, Source)
         raise UsageError(
             f"The source {name} cannot be used: its YAML breaks the grammar: {sentence}."
         ) from error
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    content = yaml_text.content(text)
-    return content if isinstance(content, dict) else {}
 
 
 SourceName = Annotated[str, Declaration(load)]

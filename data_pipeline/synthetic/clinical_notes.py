@@ -159,16 +159,14 @@ class VisitFacts:
                "man": ("man", "woman"), "sex": ("M", "F")}  # fmt: skip
         if slot in sex:
             return sex[slot][self.female]
+        if slot in phrases.LEVELS:
+            return self.level(*phrases.LEVELS[slot])
+        if slot in phrases.OF_SYNDROME:
+            return self.choose(phrases.OF_SYNDROME[slot][self.syndrome])
         return str(getattr(self, f"_{slot}")())
 
     def _service(self) -> str:
         return next(s.service for s in SYNDROMES if s.name == self.syndrome)
-
-    def _complaint(self) -> str:
-        return self.choose(phrases.COMPLAINT[self.syndrome])
-
-    def _course(self) -> str:
-        return self.choose(phrases.COURSE[self.syndrome])
 
     def _history(self) -> str:
         return ", ".join(name.replace("_", " ") for name in self.chronic) or "no significant history"
@@ -176,18 +174,6 @@ class VisitFacts:
     def _code(self) -> str:
         limited = self.goals if self.random.random() < 0.92 else False
         return self.choose(phrases.LIMITED_CODE if limited else phrases.FULL_CODE)
-
-    def _appearance(self) -> str:
-        return self.level("unwell", phrases.APPEARANCE)
-
-    def _frailty(self) -> str:
-        return self.level("frailty", phrases.FRAILTY)
-
-    def _support(self) -> str:
-        return self.level("isolation", phrases.SUPPORT)
-
-    def _adherence(self) -> str:
-        return self.level("neglect", phrases.ADHERENCE)
 
     def _vitals(self) -> str:
         gauss = self.random.gauss
@@ -335,31 +321,24 @@ def _visit_notes(facts: VisitFacts, subject_id: int, encounters: Encounters, row
     random, admit, discharge = facts.random, facts.times["admit"], facts.times["discharge"]
     first = int(encounters.hadm_id[row])
     last = int(encounters.second_hadm_id[row]) or first
-    notes = []
+    notes = list[SyntheticNote]()
+
+    def add(draft: Draft, hadm_id: int, kind: str, charted: int, stored: int) -> None:
+        notes.append(SyntheticNote(subject_id, hadm_id, kind, charted, stored, *draft.finish()))
+
     if random.random() < 0.94:
-        draft = Draft(facts)
-        admission_note(draft)
+        admission_note(draft := Draft(facts))
         charted = min(admit + int((0.5 + 5 * random.random()) * 60) * MINUTE, discharge)
-        notes.append(
-            SyntheticNote(
-                subject_id, first, ADMISSION, charted, charted + _delay(random, 60), *draft.finish()
-            )
-        )
+        add(draft, first, ADMISSION, charted, charted + _delay(random, 60))
     if random.random() < 0.6:
-        draft = Draft(facts)
-        radiology_report(draft, facts)
+        radiology_report(draft := Draft(facts), facts)
         charted = min(admit + int(8 * random.random() * 60) * MINUTE, discharge)
-        notes.append(
-            SyntheticNote(
-                subject_id, first, RADIOLOGY, charted, charted + _delay(random, 110), *draft.finish()
-            )
-        )
+        add(draft, first, RADIOLOGY, charted, charted + _delay(random, 110))
     if random.random() < 0.96:
-        draft = Draft(facts)
-        discharge_summary(draft, facts)
+        discharge_summary(draft := Draft(facts), facts)
         ready = random.random() < 0.7
         stored = discharge - int(random.random() * 50) * MINUTE if ready else discharge + _delay(random, 600)
-        notes.append(SyntheticNote(subject_id, last, DISCHARGE, discharge, stored, *draft.finish()))
+        add(draft, last, DISCHARGE, discharge, stored)
     return notes
 
 

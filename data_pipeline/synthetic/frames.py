@@ -40,6 +40,12 @@ def floor_to_minute(seconds: Ints | Floats) -> Ints:
     return (np.asarray(seconds).astype(np.int64) // MINUTE) * MINUTE
 
 
+def repeated(counts: Ints) -> tuple[Ints, Ints]:
+    """Each index as often as counted, and which time it is, from 0 on."""
+    of = np.repeat(np.arange(len(counts)), counts)
+    return of, np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
 def moments(seconds: Ints, present: Bools | None = None) -> pl.Series:
     """Times in seconds as a timestamp column, null where not ``present``."""
     times = pl.Series(seconds * 1_000_000).cast(pl.Datetime("us"))

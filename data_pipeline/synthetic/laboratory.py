@@ -27,6 +27,7 @@ from data_pipeline.synthetic.frames import (
     moments,
     optional,
     providers,
+    repeated,
     sigmoid,
     words,
 )
@@ -79,8 +80,7 @@ def _draws(
 ) -> Draws:
     every = np.clip(24 / (1 + 0.25 * np.maximum(visits.severity[:, 0], 0)), 8, 24) * HOUR
     counts = np.minimum((visits.discharge - visits.admit) / every + 1, MAX_DRAWS).astype(np.int64)
-    routine = np.repeat(np.arange(len(visits)), counts)
-    turn = np.arange(len(routine)) - np.repeat(np.cumsum(counts) - counts, counts)
+    routine, turn = repeated(counts)
     wait = (turn + rng.uniform(0.02, 0.3, len(routine))) * every[routine]
     exact = floor_to_minute(visits.admit[routine] + wait)
     inside = (exact < visits.discharge[routine]) & ~encounters.between(routine, exact)
@@ -262,9 +262,7 @@ def microbiologyevents(
 ) -> pl.DataFrame:
     """Cultures on suspicion; a positive one has a row for each antibiotic tested."""
     rows, is_urine, drawn, resulted, grown = _cultures(rng, visits, encounters)
-    repeats = np.where(grown, len(ANTIBIOTICS), 1)
-    of = np.repeat(np.arange(len(rows)), repeats)
-    antibiotic = np.arange(len(of)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    of, antibiotic = repeated(np.where(grown, len(ANTIBIOTICS), 1))
     organism = rng.integers(0, len(ORGANISMS), len(rows))[of]
     present = grown[of]
     empty = blanks(len(of))

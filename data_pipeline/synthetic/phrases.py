@@ -203,3 +203,13 @@ INSTRUCTIONS: Final = (
     "Return to the ED for fever > 101, chest pain or trouble breathing.",
     "You were in the hospital because you were ill; you are now well enough to leave.",
 )
+
+LEVELS: Final[dict[str, tuple[str, Levels]]] = {
+    "appearance": ("unwell", APPEARANCE),
+    "frailty": ("frailty", FRAILTY),
+    "support": ("isolation", SUPPORT),
+    "adherence": ("neglect", ADHERENCE),
+}
+"""Slots with a phrase for a hidden factor: the factor, and the phrases of its levels."""
+OF_SYNDROME: Final = {"complaint": COMPLAINT, "course": COURSE}
+"""Slots with a phrase for the syndrome."""

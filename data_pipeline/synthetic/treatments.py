@@ -21,6 +21,7 @@ from data_pipeline.synthetic.frames import (
     minutes,
     moments,
     providers,
+    repeated,
     sigmoid,
 )
 from data_pipeline.synthetic.hospital import Encounters
@@ -198,8 +199,7 @@ def outputevents(
 ) -> pl.DataFrame:
     """MIMIC-IV's outputevents: urine every six hours in intensive care, and little where the kidneys fail."""
     counts = np.maximum((visits.icu_out - visits.icu_in) // (6 * HOUR), 0) * (visits.icu_in > 0)
-    rows = np.repeat(np.arange(len(visits)), counts)
-    turn = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rows, turn = repeated(counts)
     time = floor_to_minute(visits.icu_in[rows] + (turn + 1) * 6 * HOUR - 30 * 60)
     kidney = visits.axes_at(rows, time) @ axis_vector({"renal": -0.45, "circulatory": -0.15})
     volume = np.round(420 * np.exp(kidney + 0.4 * rng.standard_normal(len(rows))) / 5) * 5

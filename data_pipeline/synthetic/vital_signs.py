@@ -22,6 +22,7 @@ from data_pipeline.synthetic.frames import (
     minutes,
     moments,
     optional,
+    repeated,
     sigmoid,
     words,
 )
@@ -64,8 +65,7 @@ def _rounds(rng: np.random.Generator, visits: Visits, encounters: Encounters) ->
     early = np.ceil(np.minimum(hours, 24) / pace).astype(np.int64)
     late = np.floor(np.maximum(hours - 24, 0) / (2 * pace)).astype(np.int64)
     counts = np.minimum(early + late, MAX_ROUNDS)
-    rows = np.repeat(np.arange(len(visits)), counts)
-    turn = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rows, turn = repeated(counts)
     step = np.where(turn < early[rows], turn, 2 * turn - early[rows]) * pace[rows]
     seconds = floor_to_minute(
         visits.admit[rows] + (step + rng.uniform(0.05, 0.5, len(rows)) * pace[rows]) * HOUR

@@ -6,7 +6,18 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from mediscale.cli.verbs import Verb, add_version, check_dataset, sentence, settings, utc, version_of, wrapped
+from mediscale.cli.verbs import (
+    Verb,
+    add_dataset,
+    add_patient,
+    add_reason,
+    add_version,
+    check_dataset,
+    settings,
+    utc,
+    version_of,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,10 +99,7 @@ def _number(text: str) -> str:
 
 
 def _add_who_scored(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "patient", metavar="PATIENT", help="the hospital's own number ('-' reads it from standard input)"
-    )
-    parser.add_argument("--dataset", required=True, help="the patient's dataset in the lake")
+    add_patient(parser)
     parser.add_argument("--at", type=utc, help="the newest answers at this time (UTC)")
 
 
@@ -110,16 +118,8 @@ def _who_scored(options: argparse.Namespace) -> int:
 
 
 def _add_erase(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "patient", metavar="PATIENT", help="the hospital's own number ('-' reads it from standard input)"
-    )
-    parser.add_argument("--dataset", required=True, help="the patient's dataset in the lake")
-    parser.add_argument(
-        "--reason",
-        type=sentence,
-        required=True,
-        help="one sentence for the history, which must not say who the patient is",
-    )
+    add_patient(parser)
+    add_reason(parser, "one sentence for the history, which must not say who the patient is")
     parser.add_argument(
         "--dry-run", action="store_true", help="count what would be removed, and remove nothing"
     )
@@ -160,7 +160,7 @@ def _erase(options: argparse.Namespace) -> int:
 
 
 def _add_leakcheck(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True)
+    add_dataset(parser)
     parser.add_argument("--task", required=True)
 
 
@@ -194,7 +194,7 @@ def _leakcheck(options: argparse.Namespace) -> int:
 
 
 def _add_audit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True)
+    add_dataset(parser)
     parser.add_argument(
         "--patient",
         help="the hospital's own number; '-' reads it from standard input, so that it is in no shell's history",

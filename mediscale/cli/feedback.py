@@ -40,7 +40,9 @@ def _run(options: argparse.Namespace) -> int:
     decision: Decision = "accepted" if options.action == "accept" else "rejected"
     home = settings()
     everywhere = _datasets(home, options.dataset)
-    whose = (one for one in everywhere if _has(home, one, options.feedback))
+    whose = (
+        d for d in everywhere for f in feedback.all_feedback(home, d) if f.feedback_id == options.feedback
+    )
     dataset = next(whose, everywhere[0])  # one that has it not says so
     about = feedback.review(home, dataset, options.feedback, decision, options.reason, caller.now())
     print(f"{options.feedback} is {decision}{_follows(about) if decision == 'accepted' else ''}.")
@@ -60,12 +62,6 @@ def _datasets(home: "Settings", dataset: str | None) -> list[str]:
     if not there:
         raise NotFoundError("The lake has no dataset yet, so nobody said anything of an answer.")
     return there
-
-
-def _has(home: "Settings", dataset: str, feedback_id: str) -> bool:
-    from mediscale.governance import feedback
-
-    return any(each.feedback_id == feedback_id for each in feedback.all_feedback(home, dataset))
 
 
 def _follows(accepted: "FeedbackRecord") -> str:

@@ -4,17 +4,13 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mediscale.cli import stage
-from mediscale.cli.verbs import Verb, add_alias, add_version, path, sentence, settings, wrapped
+from mediscale.cli.verbs import Verb, add_alias, add_dataset, add_reason, add_version, path, settings, wrapped
 from mediscale.core.task_names import LANGUAGE, all_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mediscale.core.settings import Settings
-
-
-def _add_history(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True)
 
 
 def _history(options: argparse.Namespace) -> int:
@@ -42,7 +38,7 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True)
+    add_dataset(parser)
     parser.add_argument("--task", choices=(*all_names(), LANGUAGE), required=True)
     parser.add_argument("--version", type=int, required=True)
 
@@ -68,7 +64,7 @@ def _promote(options: argparse.Namespace) -> int:
 
 def _add_approve(parser: argparse.ArgumentParser) -> None:
     add_version(parser, "the proposed version, e.g. icu-mortality/2")
-    parser.add_argument("--reason", type=sentence, required=True, help="one sentence for the history")
+    add_reason(parser)
     stage.add_step(parser)
 
 
@@ -90,8 +86,8 @@ def _approve(options: argparse.Namespace) -> int:
 
 
 def _add_require_approval(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--reason", type=sentence, required=True, help="one sentence for the history")
+    add_dataset(parser)
+    add_reason(parser)
     parser.add_argument(
         "--lift", action="store_true", help="let the gate alone decide again; only an approver may"
     )
@@ -115,7 +111,7 @@ def _require_approval(options: argparse.Namespace) -> int:
 def _add_rollback(parser: argparse.ArgumentParser) -> None:
     _add_version(parser)
     add_alias(parser)
-    parser.add_argument("--reason", type=sentence, required=True, help="one sentence for the history")
+    add_reason(parser)
 
 
 def _rollback(options: argparse.Namespace) -> int:
@@ -234,7 +230,7 @@ VERBS = (
         _verify,
         _add_verify,
     ),
-    Verb("history", "show who moved which alias, when and why", _history, _add_history),
+    Verb("history", "show who moved which alias, when and why", _history, add_dataset),
     Verb(
         "model-card",
         "write a version's model card: what it is for, how good it is, what was not done",

@@ -280,6 +280,21 @@ def version_of(options: argparse.Namespace) -> tuple[str, int]:
     return version
 
 
+def add_dataset(parser: argparse.ArgumentParser, what: str | None = None) -> None:
+    parser.add_argument("--dataset", required=True, help=what)
+
+
+def add_patient(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "patient", metavar="PATIENT", help="the hospital's own number ('-' reads it from standard input)"
+    )
+    add_dataset(parser, "the patient's dataset in the lake")
+
+
+def add_reason(parser: argparse.ArgumentParser, what: str = "one sentence for the history") -> None:
+    parser.add_argument("--reason", type=sentence, required=True, help=what)
+
+
 def add_purpose(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--purpose", choices=PURPOSES, default=default, help=f"of use, for the history (default: {default})"

@@ -278,7 +278,8 @@ def verify(settings: Settings, lineage: Lineage, answer: Prediction) -> str:
     Returns an empty text where inputs and risk come out the same to the bit, else what does not.
     """
     try:
-        model = _version(lineage, answer)
+        record = lineage.maker(answer.model, answer.model_version)
+        model = ModelRef.model_validate(record.result["model"])
         predictor = tabular.load(settings, model, answer.task)
         logged = np.array(answer.features)
         row = logged if answer.events_version is None else _inputs(settings, answer, predictor.spec.features)
@@ -300,8 +301,3 @@ def _inputs(settings: Settings, answer: Prediction, features: Sequence[str]) -> 
     computed = rows_as_of(settings, events, answer.subject_id, answer.prediction_time, answer.task)
     position = {name: i for i, name in enumerate(kernel.names(answer.task))}
     return np.array([computed[position[name]] for name in features])
-
-
-def _version(lineage: Lineage, answer: Prediction) -> ModelRef:
-    record = lineage.maker(answer.model, answer.model_version)
-    return ModelRef.model_validate(record.result["model"])

@@ -79,16 +79,15 @@ def commit_to_rebuild(settings: Settings, name: str, version: int) -> str:
             )
         if record.code != code:
             if record.commit in ("", calls.commit()):
+                commit = (
+                    f"commit {record.commit[:12]}" if record.commit else "a commit, for its record names none"
+                )
                 raise StorageError(
                     f"{name}/{version} was made with the code {record.code[:12]}, and here is {code[:12]}; it can't be "
-                    f"had from {_commit(record)}. Run this command with the code that made it."
+                    f"had from {commit}. Run this command with the code that made it."
                 )
             return record.commit
     return ""
-
-
-def _commit(record: Call) -> str:
-    return f"commit {record.commit[:12]}" if record.commit else "a commit, for its record names none"
 
 
 def at_commit(settings: Settings, commit: str, arguments: list[str]) -> int:

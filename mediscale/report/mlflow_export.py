@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
     from mediscale.report.data import Contents
-    from mediscale.report.page import Page, Part
+    from mediscale.report.page import Page
 
 RUN_TAG = "mediscale.run"
 """Tag of a parent: the id of its run."""
@@ -46,7 +46,9 @@ def publish(settings: Settings, page: "Page", path: Path) -> str:
                 call for call in run.calls if call.result.get("model") == decided.model.model_dump()
             )
             for run_id in sorted({children[evaluated.key], children[registering.key]}):
-                _charts(mlflow, run_id, part)
+                for chart in part.charts:
+                    file = f"plots/{chart.name.partition('-')[2]}.svg"
+                    mlflow.log_text(run_id, svg.standalone(chart.svg), file)
     mlflow.log_text(parent, path.read_text(encoding="utf-8"), "report.html")
     mlflow.set_terminated(parent, "FINISHED", end_time=_ended(run.calls[-1]))
     return parent
@@ -160,11 +162,6 @@ def _tables(value: Any) -> Iterator[TableRef]:
         else:
             for inner in value.values():
                 yield from _tables(inner)
-
-
-def _charts(mlflow: "MlflowClient", run_id: str, part: "Part") -> None:
-    for chart in part.charts:
-        mlflow.log_text(run_id, svg.standalone(chart.svg), f"plots/{chart.name.partition('-')[2]}.svg")
 
 
 def _log(

@@ -133,13 +133,9 @@ def as_planted(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _asked_in(window: Window, requests: list[dict[str, Any]]) -> Iterator[Question]:
-    for at, request in zip(_moments(window, len(requests)), requests, strict=True):
-        yield Question(at, as_planted(request) if window.planted else request)
-
-
-def _moments(window: Window, count: int) -> Iterator[datetime]:
-    step = (window.end - window.start) / count
-    return (window.start + i * step for i in range(count))
+    step = (window.end - window.start) / len(requests)
+    for i, request in enumerate(requests):
+        yield Question(window.start + i * step, as_planted(request) if window.planted else request)
 
 
 STAGE = Stage(

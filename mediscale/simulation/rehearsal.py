@@ -4,11 +4,9 @@ What comes after a promotion has no users yet in a first run; so drift is looked
 these predictions.
 """
 
-from datetime import datetime
 from typing import Any
 
-from mediscale.core.errors import NotFoundError, QualityError
-from mediscale.core.settings import Settings
+from mediscale.core.errors import QualityError
 from mediscale.pipeline.local import Results, Run
 from mediscale.storage import registry
 
@@ -20,9 +18,10 @@ def rehearse(this: Run, results: Results) -> None:
         return
     frozen, model = results[f"training_set_{task}"], results[f"late_fusion_{task}"]
     config = {"dataset": this.dataset, "task": task}
-    staged_at = _staged_at(this.settings, this.dataset, task)
+    move = registry.current(this.settings, this.dataset, task, "staging")
+    assert move is not None  # the decision staged a version
     try:
-        replay = this.call("held_out_replay", {**config, "moved_at": staged_at}, frozen, model).result
+        replay = this.call("held_out_replay", {**config, "moved_at": move.moved_at}, frozen, model).result
     except QualityError as refusal:
         this.progress.note(f"held_out_replay: {refusal}")
         return
@@ -33,10 +32,3 @@ def rehearse(this: Run, results: Results) -> None:
         decision = this.call("retrain_decision", {**config, "windows": tuple(windows)}).result
         this.verdicts.append(f"{window.name}: {windows[-1].summary}")
         this.verdicts.append(f"    {'retrain' if decision.retrain else 'keep'}: {decision.reason}")
-
-
-def _staged_at(settings: Settings, dataset: str, task: str) -> datetime:
-    move = registry.current(settings, dataset, task, "staging")
-    if move is None:
-        raise NotFoundError(f"No {task} model of {dataset} is staged; run `mediscale run` first.")
-    return move.moved_at

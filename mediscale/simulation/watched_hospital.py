@@ -47,7 +47,10 @@ def run(settings: Settings, dataset: str, task: TaskName, show: Callable[[str], 
     training_set = TableRef.model_validate(monitoring_inputs.training_set_of(settings, model))
     predictor = tabular.load(settings, model, task)
     held_out = training_examples.load(settings, training_set, "held_out", predictor.spec.features)
-    evidence = monitoring_inputs.evidence_of(settings, model)
+    evidence = {**monitoring_inputs.evidence_of(settings, model)}
+    # a path of the hospital's home, from the home of the simulation
+    evidence["evidence"] = str(settings.home.absolute() / evidence["evidence"])
+    absolute = model.model_copy(update={"uri": registry.locate(settings, model.uri)})
     outcomes = []
     for number, change in enumerate(CHANGES):
         own = f"{dataset}-watched-{number}"
@@ -55,21 +58,11 @@ def run(settings: Settings, dataset: str, task: TaskName, show: Callable[[str], 
         with tempfile.TemporaryDirectory(prefix="mediscale-watched-") as folder:
             hospital = Hospital(
                 settings.model_copy(update={"home": Path(folder), "lake": settings.lake}), own, task,
-                _absolute(settings, model), training_set, predictor, held_out,
-                {name: _there(settings, name, text) for name, text in evidence.items()},
+                absolute, training_set, predictor, held_out, evidence,
             )  # fmt: skip
             outcomes.append(hospital.live(change, show))
         datasets.delete(settings, own)
     return outcomes
-
-
-def _absolute(settings: Settings, model: ModelRef) -> ModelRef:
-    return model.model_copy(update={"uri": registry.locate(settings, model.uri)})
-
-
-def _there(settings: Settings, name: str, text: str) -> str:
-    """A path of the hospital's home, from the home of the simulation."""
-    return str(settings.home.absolute() / text) if name == "evidence" else text
 
 
 @dataclass

@@ -77,32 +77,32 @@ class Traffic(Body):
         return ModelRef(name=self.model, version=self.version, uri=self.model_uri, digest=self.model_digest)
 
 
-class Proposal(Body):
-    """A version that passed the gate waits for somebody else's approval."""
+class _AboutVersion(Body):
+    """What a person says of a version on its evidence."""
 
-    kind = "proposal"
     model: str
-    task: str
     version: int
     evidence_digest: str
     model_digest: str
     reason: str
+
+
+class Proposal(_AboutVersion):
+    """A version that passed the gate waits for somebody else's approval."""
+
+    kind = "proposal"
+    task: str
 
     def __str__(self) -> str:
         return f"{self.model} v{self.version} proposed for production: {self.reason}"
 
 
-class Approval(Body):
+class Approval(_AboutVersion):
     """An approver, other than who proposed it, approved of a version."""
 
     kind = "approval"
     proposal: int
     """The number of the proposal's entry."""
-    model: str
-    version: int
-    evidence_digest: str
-    model_digest: str
-    reason: str
 
     def __str__(self) -> str:
         return f"{self.model} v{self.version} approved: {self.reason}"
@@ -175,20 +175,10 @@ class FeedbackReview(Body):
         return f"feedback {self.feedback_id} {self.decision}"
 
 
-KINDS: Mapping[str, type[Body]] = {
-    body.kind: body
-    for body in (
-        AliasMove,
-        Traffic,
-        Proposal,
-        Approval,
-        ApprovalRule,
-        Erasure,
-        RowAttestation,
-        Export,
-        FeedbackReview,
-    )
-}
+_BODIES: tuple[type[Body], ...] = (
+    AliasMove, Traffic, Proposal, Approval, ApprovalRule, Erasure, RowAttestation, Export, FeedbackReview,
+)  # fmt: skip
+KINDS: Mapping[str, type[Body]] = {body.kind: body for body in _BODIES}
 
 
 class Draft(NamedTuple):

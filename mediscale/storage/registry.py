@@ -378,8 +378,11 @@ def repair(settings: Settings, dataset: str) -> int:
     """
     moves = history(settings, dataset)
     wrong = wrong_aliases(settings, moves) if moves else []
-    for one in wrong:
-        _point(client(settings), one.model, one.alias, one.wanted)
+    for name, alias, _, version in wrong:
+        if version is None:
+            client(settings).delete_registered_model_alias(name, alias)
+        else:
+            client(settings).set_registered_model_alias(name, alias, str(version))
     return len(wrong)
 
 
@@ -393,10 +396,3 @@ def repair_later(dataset: str) -> None:
     command = [sys.executable, "-c", f"{work}registry.repair(Settings(), sys.argv[1])", dataset]
     nowhere = subprocess.DEVNULL
     subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True)
-
-
-def _point(mlflow: "MlflowClient", name: str, alias: str, version: int | None) -> None:
-    if version is None:
-        mlflow.delete_registered_model_alias(name, alias)
-    else:
-        mlflow.set_registered_model_alias(name, alias, str(version))

@@ -1,6 +1,5 @@
 """The model card of a version: what two frameworks ask, each item answered from records or marked "not done"."""
 
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -86,19 +85,12 @@ class ModelCard(Frozen):
     notice: str = NOTICE
 
 
-@cache
-def frameworks() -> tuple[Framework, ...]:
-    """The frameworks that a card answers."""
-    return _frameworks("frameworks.yaml")
+RISK_FRAMEWORKS, LANGUAGE_FRAMEWORKS = "frameworks.yaml", "language_framework.yaml"
 
 
 @cache
-def language_frameworks() -> tuple[Framework, ...]:
-    """The frameworks that the card of a language version answers."""
-    return _frameworks("language_framework.yaml")
-
-
-def _frameworks(file: str) -> tuple[Framework, ...]:
+def frameworks(file: str) -> tuple[Framework, ...]:
+    """The frameworks that the cards of risk models answer, or those of language models."""
     import yaml
 
     declared = yaml.safe_load(Path(__file__).with_name(file).read_text(encoding="utf-8"))
@@ -149,7 +141,7 @@ def _card(subject: Subject) -> ModelCard:
         run_id=subject.contents.run.run_id,
         synthetic=subject.landed.synthetic,
         glance=glance.of_risk(subject),
-        sections=_sections(frameworks(), subject),
+        sections=_sections(RISK_FRAMEWORKS, subject),
         made_from=_provenance(subject.contents.run),
         succession=subject.decided.succession,
     )
@@ -166,7 +158,7 @@ def of_language(report: LanguageReport) -> ModelCard:
         run_id=report.run.run_id,
         synthetic=False,
         glance=glance.of_language(report),
-        sections=_sections(language_frameworks(), report),
+        sections=_sections(LANGUAGE_FRAMEWORKS, report),
         made_from=_provenance(report.run),
         succession=report.succession,
         notice=language_spec.NOTICE,
@@ -177,14 +169,14 @@ def _provenance(run: lineage.Run) -> tuple[str, ...]:
     return tuple(f"{call.stage} {call.key}" for call in run.calls)
 
 
-def _sections(frameworks: Sequence[Framework], subject: object) -> tuple[Section, ...]:
+def _sections(file: str, subject: object) -> tuple[Section, ...]:
     return tuple(
         Section(
             name=framework.name,
             title=framework.title,
             items=tuple(_item(question, subject) for question in framework.items),
         )
-        for framework in frameworks
+        for framework in frameworks(file)
     )
 
 

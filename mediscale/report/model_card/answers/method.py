@@ -30,13 +30,6 @@ def missing_data(of: Subject) -> str:
         f" AUROC when a request gives {len(plain.inputs)} inputs: {estimate_text(plain.auroc)}."
         for plain in of.evidence.plain_inputs
     )
-    return f"{_missing_values(of)} The trees are trained with inputs withheld as requests withhold them.{shortened}"
-
-
-def _missing_values(of: Subject) -> str:
-    spec = of.decided.spec
-    return (
-        spec.missing_values
-        if spec
-        else "The version's files, which say what becomes of missing values, are gone."
-    )
+    gone = "The version's files, which say what becomes of missing values, are gone."
+    missing = of.decided.spec.missing_values if of.decided.spec else gone
+    return f"{missing} The trees are trained with inputs withheld as requests withhold them.{shortened}"
