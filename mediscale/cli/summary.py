@@ -143,13 +143,15 @@ def _next(run: "Run") -> list[str]:
     from mediscale.storage import registry
 
     settings = run.settings
-    in_production = {
-        task for task in run.decisions if registry.current(settings, run.dataset, task, "production")
-    }
+    in_production, in_staging = (
+        {task for task in run.decisions if registry.current(settings, run.dataset, task, alias)}
+        for alias in ("production", "staging")
+    )
     commands = []
-    if run.decisions:
+    if in_production or in_staging:  # else no server would start
         alias = "" if in_production else " --alias staging"
         commands.append(f"{program('mediscale')} serve --dataset {run.dataset}{alias}")
+    if run.decisions:
         commands += [
             f"{program('mediscale')} canary {decided.model.name}/{decided.model.version} --percent 100 --shadow"
             for task, decision in run.decisions.items()

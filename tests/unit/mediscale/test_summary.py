@@ -48,7 +48,17 @@ def test_a_version_that_production_was_refused_may_be_tried_as_a_shadow(
         (None, "--alias staging", False),
         ("a version", "--dataset synthetic", True),
     ):
-        monkeypatch.setattr(registry, "current", lambda *_about, now=now: now)
+        monkeypatch.setattr(
+            registry, "current", lambda *about, now=now: now if about[-1] == "production" else "a version"
+        )
         commands = summary._next(run)
         assert commands[0].endswith(serve)
         assert any(command.endswith(shadow) for command in commands) is is_offered
+
+
+def test_no_server_is_offered_that_would_have_no_version(
+    one_run: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = finished(one_run, staged=False, promoted=False)
+    monkeypatch.setattr(registry, "current", lambda *_: None)
+    assert not any(" serve " in command for command in summary._next(run))
