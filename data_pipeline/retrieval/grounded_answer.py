@@ -221,10 +221,15 @@ def _answering(
         for place in places
     }
     first, *others = sorted(scores, key=lambda place: -scores[place])
-    if asked.drugs and not asked.has_drug_in(
-        best.passage.title
-    ):  # what only goes on about one is quoted if it is first
-        others = [place for place in others if asked.has_drug_in(texts[place])]
+    if asked.drugs and not asked.has_drug_in(best.passage.title):
+        has = (
+            best.title | best.sentences[first]
+        )  # what only goes on about one is quoted for a word that these lack
+        others = [
+            place
+            for place in others
+            if asked.has_drug_in(texts[place]) or found.share(best.sentences[place] - has) > 0
+        ]
     if all((best.sentences[place] - best.title).isdisjoint(found.rarity) for place in places):
         chosen = places
     else:
@@ -236,15 +241,15 @@ def _answering(
 def _quotable(texts: Sequence[str], title: str, asked: Subject) -> list[int]:
     """The places of a passage's sentences that may answer: of a passage on children and on adults those that name whom
     is asked about, and where its title names none of the drugs that are asked about, those that are about one."""
+    of_drug = asked.about_drug(texts, title)
     saying = [
         place
         for place, text in enumerate(texts)
-        if _says_something(text, title) and not asked.is_dose_of_another(text)
+        if _says_something(text, title) and (of_drug[place] or not asked.is_dose_of_another(text))
     ] or list(range(len(texts)))
     if any(asked.is_apart_from(text) for text in texts):
         saying = [place for place in saying if asked.has_patients_in(texts[place])] or saying
     if not asked.has_drug_in(title):
-        of_drug = asked.about_drug(texts)
         saying = [place for place in saying if of_drug[place]] or saying
     return saying
 

@@ -32,6 +32,7 @@ _PATIENTS = {
 }
 """Patients whom a drug is given to differently, by the words for them in lower case."""
 _OTHERS = {"children": "adults", "adults": "children"}
+_PRONOUN = re.compile(r"(?:it|its|they|their)\b", re.IGNORECASE)
 _ORDINAL = re.compile(r"\b(?:first|second|third)\b")
 """A first and a second treatment are near to each other in all but that."""
 
@@ -64,15 +65,16 @@ class Subject:
         """Whether a sentence, or a title, names one of the drugs that are asked about."""
         return any(drug.search(sentence.lower()) for drug in self.drugs)
 
-    def about_drug(self, sentences: Sequence[str]) -> list[bool]:
-        """Which sentences name one of the drugs that are asked about, or go on about it: they name none, and are no row
-        of a table, behind one that does."""
-        about: list[bool] = []
+    def about_drug(self, sentences: Sequence[str], title: str = "") -> list[bool]:
+        """Which sentences name one of the drugs that are asked about, or go on about it behind one that does, or below
+        a title that does: they name none, and are no row of a table, or begin with "It"."""
+        about, goes_on = [], self.has_drug_in(title)
         for sentence in sentences:
-            goes_on = about[-1:] == [True] and "|" not in sentence
+            names_none = "|" not in sentence and not packaged().find(clinical_text.read(sentence))
             about.append(
-                self.has_drug_in(sentence) or (goes_on and not packaged().find(clinical_text.read(sentence)))
+                self.has_drug_in(sentence) or (goes_on and (names_none or bool(_PRONOUN.match(sentence))))
             )
+            goes_on = self.has_drug_in(sentence) or (goes_on and names_none)
         return about
 
     def is_apart_from(self, sentence: str) -> bool:

@@ -63,25 +63,26 @@ def test_a_sentence_that_goes_on_about_a_drug_is_about_it() -> None:
         "Rest helps.",
         "Haloperidol 0.5 mg is given.",
         "The highest daily dose is 2 mg.",
+        "It is not given in Parkinson's disease; quetiapine 12.5 mg is.",
         "Quetiapine is safer.",
         "Its highest dose is 25 mg.",
         "| haloperidol | 0.5 mg |",
         "| 12 hours | - |",
     )
     about = subject("What is the highest dose of haloperidol?").about_drug(sentences)
-    assert about == [False, True, True, False, False, True, False]
+    assert about == [False, True, True, True, False, False, True, False]
 
 
-def test_the_highest_dose_is_quoted_from_the_sentence_behind_the_drug(
-    embedder: Embedder, tmp_path: Path
-) -> None:
+def test_what_is_said_of_a_drug_behind_its_name_is_quoted(embedder: Embedder, tmp_path: Path) -> None:
     text = (
-        "Haloperidol 0.5 mg by mouth is given at night. The highest daily dose is 2 mg. Relatives are told."
+        "Haloperidol 0.5 mg by mouth is given at night. The highest daily dose is 2 mg. It is not given in Parkinson's "
+        "disease; quetiapine 12.5 mg is used. Relatives are told."
     )
     rows = table([Document(file="a", source="a", text=text, digest="0" * 64, title="Delirium: Drugs")])
     index = index_of(embedder, rows, tmp_path / "1")
     quoted = answer_from(index, "What is the highest daily dose of haloperidol?").text
     assert quoted == "Haloperidol 0.5 mg by mouth is given at night. The highest daily dose is 2 mg."
+    assert "It is not given in Parkinson's" in answer_from(index, "haloperidol in parkinson").text
 
 
 @pytest.mark.parametrize(
