@@ -71,12 +71,16 @@ def _latest_until(table: pa.Table) -> NDArray[np.datetime64]:
 def visible_tokens(
     notes: Iterable[NoteVersion], admitted: np.datetime64, time: np.datetime64
 ) -> list[Tokens]:
-    """The tokens of a stay's notes that are visible at ``time``, newest note first.
+    """The tokens of a stay's notes that are visible at ``time``, newest note first."""
+    return [note.tokens for note in visible(notes, admitted, time)]
+
+
+def visible(notes: Iterable[NoteVersion], admitted: np.datetime64, time: np.datetime64) -> list[NoteVersion]:
+    """A stay's notes that are visible at ``time``, newest note first.
 
     Of each note the latest version as of ``time`` is chosen first, because a correction may move a note out of the
     stay. A note belongs to the stay where it was charted from ``BEFORE_ADMISSION`` before ``admitted`` up to ``time``.
     """
     latest = [n for n in notes if n.available <= time < n.latest_until]
     charted = [n for n in latest if admitted - BEFORE_ADMISSION <= n.time <= time]
-    newest = sorted(charted, key=lambda n: (n.time, n.available, n.note_id), reverse=True)
-    return [note.tokens for note in newest]
+    return sorted(charted, key=lambda n: (n.time, n.available, n.note_id), reverse=True)

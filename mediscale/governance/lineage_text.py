@@ -43,13 +43,15 @@ def of_prediction(settings: Settings, prediction_id: str) -> Iterator[str]:
             f"{answer.prediction_time:%Y-%m-%d %H:%M:%S}"
         )
         try:
-            read = provenance.places(settings, lineage, answer)
+            read, notes = provenance.places(settings, lineage, answer), provenance.notes(settings, answer)
         except MediscaleError as error:
             yield f"    {error}"
             continue
         for code, files in sorted(read.items()):
             places = "; ".join(f"{file} {_ranges(lines)}" for file, lines in sorted(files.items()))
             yield f"    {code}{_meaning(code)}: {places}"
+        for note in notes:
+            yield f"    note: {note.file} line {note.line}, known since {note.known:%Y-%m-%d %H:%M:%S}"
 
 
 def _quoted(settings: Settings, lineage: Lineage, references: Sequence[str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from data_pipeline.retrieval import index_files
 from mediscale.core.errors import MediscaleError, NotFoundError
 from mediscale.core.refs import ModelRef, TableRef
 from mediscale.core.settings import Settings
-from mediscale.core.tables import EVENTS, PREDICTIONS
+from mediscale.core.tables import EVENTS, NOTE_TOKENS, NOTES, PREDICTIONS
 from mediscale.core.task_names import LANGUAGE
 from mediscale.governance.patient import CITED_DATASET, SUBJECT, Holdings, Patient
 from mediscale.inference import tabular
@@ -30,7 +30,7 @@ from mediscale.storage import lake
 from mediscale.storage.calls import Call
 from mediscale.storage.lineage import Lineage
 from serving.log.logged_answers import FEEDBACK
-from serving.risk.patient_records import rows_as_of
+from serving.risk.patient_records import notes_as_of, rows_as_of
 
 _LOG_COLUMNS = ["prediction_id", "predicted_at", "task", "model", "model_version", SUBJECT, "prediction_time",
                 "events_version", "risk", "note_margin", "features", "asked_by", "purpose", "cited",
@@ -145,6 +145,35 @@ def places(settings: Settings, lineage: Lineage, answer: Prediction) -> dict[str
     return {
         code: {file: sorted(set(lines)) for file, lines in files.items()} for code, files in by_code.items()
     }
+
+
+class ReadNote(NamedTuple):
+    """A version of a note that an answer could read: where it stands in the extract, and since when it was known."""
+
+    file: str
+    line: int
+    known: datetime
+
+
+def notes(settings: Settings, answer: Prediction) -> list[ReadNote]:
+    """The notes of the stay that a note model's answer about a patient of the lake could read, newest first: by the
+    tables that the lake had when it was given.
+
+    Raises:
+        NotFoundError: the events or the notes of then are not in the lake.
+    """
+    if answer.note_margin is None or answer.subject_id is None or answer.events_version is None:
+        return []
+    assert answer.prediction_time is not None
+    events = lake.at_version(settings, answer.dataset, EVENTS.name, answer.events_version)
+    tokens = lake.as_of(settings, answer.dataset, NOTE_TOKENS.name, answer.predicted_at)
+    read = notes_as_of(settings, events, tokens, answer.subject_id, answer.prediction_time)
+    rows = lake.dataset(settings, lake.latest(settings, answer.dataset, NOTES.name)).to_table(
+        columns=["note_id", "available_time", "file", "line"], filter=pc.field(SUBJECT) == answer.subject_id
+    )
+    at = {(row["note_id"], row["available_time"]): (row["file"], row["line"]) for row in rows.to_pylist()}
+    known = [(note.note_id, note.available.astype(datetime)) for note in read]
+    return [ReadNote(*at[key], key[1]) for key in known if key in at]
 
 
 def facts_of(assertions: pa.Table, facts: pa.Table) -> pa.Table:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -231,6 +232,19 @@ def _commits(settings: Settings, ref: TableRef) -> Iterator[tuple[int, list[dict
                 yield version, [json.loads(line) for line in stream.read().splitlines()]
         except FileNotFoundError:  # engines may drop commits that a checkpoint covers
             return
+
+
+def as_of(settings: Settings, dataset: str, table: str, at: datetime) -> TableRef:
+    """The newest version that had been committed by a time (UTC without a zone).
+
+    Raises:
+        NotFoundError: there was none, or its commit is gone.
+    """
+    ref, until = latest(settings, dataset, table), at.replace(tzinfo=UTC).timestamp() * 1000
+    for version, actions in _commits(settings, ref):
+        if any("commitInfo" in each and each["commitInfo"]["timestamp"] <= until for each in actions):
+            return ref.model_copy(update={"version": version})
+    raise NotFoundError(f"The lake has no commit of {dataset}/{table} of before {at:%Y-%m-%d %H:%M:%S}.")
 
 
 def before_compactions(settings: Settings, ref: TableRef) -> TableRef:

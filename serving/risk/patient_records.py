@@ -16,6 +16,7 @@ from data_pipeline.cohort.stays import Stay
 from data_pipeline.features import kernel
 from data_pipeline.ingest import parsing, stream_record
 from data_pipeline.notes import note_visibility
+from data_pipeline.notes.note_visibility import NoteVersion
 from mediscale.core import tasks
 from mediscale.core.errors import InputError, NotFoundError
 from mediscale.core.refs import TableRef
@@ -145,7 +146,8 @@ class _Record:
             for spec in specs
             if spec.task not in refused
         }
-        notes = _readable(self.written, stay.admitted.time, time) if self.written is not None else {}
+        visible = _visible(self.written, stay, time) if self.written is not None else {}
+        notes = {tokenizer: [note.tokens for note in mine] for tokenizer, mine in visible.items()}
         return PatientRecord(None, time, None, _time_basis(request, stay), rows, refused, notes)
 
 
@@ -160,6 +162,23 @@ def rows_as_of(
     rows = _rows(settings, events, "subject_id", [subject_id], kernel.COLUMNS)
     _, stay = _last_stay(bitemporal.latest_as_of(rows, time), time)
     return _features(rows, subject_id, stay, time, task)
+
+
+def notes_as_of(
+    settings: Settings, events: TableRef, note_tokens: TableRef, subject_id: int, time: datetime
+) -> list[NoteVersion]:
+    """The notes of a patient's stay that an answer could read: by those tables, known at that time, newest first.
+
+    Raises:
+        InputError: the patient had not been admitted by then.
+    """
+    rows = _rows(settings, events, "subject_id", [subject_id], kernel.COLUMNS)
+    _, stay = _last_stay(bitemporal.latest_as_of(rows, time), time)
+    written = _rows(
+        settings, note_tokens, "subject_id", [subject_id], (*note_visibility.COLUMNS, "tokenizer")
+    )
+    visible = itertools.chain(*_visible(written, stay, time).values())
+    return list({(note.note_id, note.available): note for note in visible}.values())
 
 
 def _rows(
@@ -244,11 +263,11 @@ def _not_to_be_asked(spec: PredictorSpec, stay: Stay, time: datetime, events: pa
     return f"{spec.task} may be asked {spec.may_be_asked.words}, and not at this time"
 
 
-def _readable(written: pa.Table, admitted: datetime, time: datetime) -> dict[str, list[Tokens]]:
-    """The notes of one patient's stay that were available by then, by tokenizer."""
-    began, until = np.datetime64(admitted, "us"), np.datetime64(time, "us")
+def _visible(written: pa.Table, stay: Stay, time: datetime) -> dict[str, list[NoteVersion]]:
+    """The notes of one patient's stay that were available by then, by tokenizer, newest first."""
+    began, until = np.datetime64(stay.admitted.time, "us"), np.datetime64(time, "us")
     notes = {}
     for tokenizer in written["tokenizer"].unique().to_pylist():
         mine = note_visibility.by_patient(written.filter(pc.field("tokenizer") == tokenizer))
-        notes[tokenizer] = note_visibility.visible_tokens(itertools.chain(*mine.values()), began, until)
+        notes[tokenizer] = note_visibility.visible(itertools.chain(*mine.values()), began, until)
     return notes

@@ -1,6 +1,7 @@
 """From an answer back to the lines of the extract, from a patient forward to the answers; answers given again."""
 
 import io
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -93,6 +94,25 @@ def test_an_answer_that_was_changed_in_the_log_is_not_given_again(hospital, colu
     )
     assert main.main(["who-scored", PATIENT, "--dataset", DATASET]) == 6
     assert said in capsys.readouterr().out
+
+
+def test_an_answer_that_read_notes_leads_back_to_their_lines(hospital, capsys) -> None:
+    """Those that were known at the prediction time, also where the notes were tokenized anew since the answer."""
+    (answer,) = answers(hospital)
+    written, discharge = hospital.settings.table_uri(DATASET, "predictions"), datetime(2160, 1, 5, 12)
+    log = lake.read(hospital.settings, lake.latest(hospital.settings, DATASET, "predictions"))
+    log = log.set_column(log.schema.get_field_index("note_margin"), "note_margin", pa.array([0.5] * len(log)))
+    write_deltalake(written, log, mode="overwrite")
+    assert main.main(["lineage", answer.prediction_id]) == 0
+    assert "note:" not in capsys.readouterr().out, "the letter was written at the discharge"
+    moments = pa.array([discharge] * len(log), pa.timestamp("us"))
+    log = log.set_column(log.schema.get_field_index("prediction_time"), "prediction_time", moments)
+    write_deltalake(written, log, mode="overwrite")
+    tokens = lake.read(hospital.settings, lake.latest(hospital.settings, DATASET, "note_tokens"))
+    write_deltalake(hospital.settings.table_uri(DATASET, "note_tokens"), tokens.slice(0, 0), mode="overwrite")
+    assert main.main(["lineage", answer.prediction_id]) == 0
+    said = [line.strip() for line in capsys.readouterr().out.splitlines() if "note:" in line]
+    assert said == ["note: note/discharge.csv.gz line 2, known since 2160-01-05 12:00:00"]
 
 
 def test_an_answer_whose_inputs_came_with_a_bundle_is_found_and_given_again(hospital, capsys) -> None:
