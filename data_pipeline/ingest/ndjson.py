@@ -145,12 +145,18 @@ def _whole_characters(text: str) -> str:
 
 
 def _objects(path: Path, place: Path) -> Iterator[dict[str, Any]]:
-    """The object of each line."""
-    number, opened = 0, gzip.open if path.suffix.lower() == ".gz" else open
+    """The object of each line; empty lines may stand at the end."""
+    number, blank, opened = 0, 0, gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8-sig", errors="replace") as lines:
             while line := lines.readline(MAX_LINE):
                 number += 1
+                if line.isspace():
+                    blank = blank or number
+                    continue
+                if blank:
+                    number = blank
+                    raise ValueError
                 yield _object(line)
     except (ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno:  # the operating system refused to read it

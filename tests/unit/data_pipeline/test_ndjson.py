@@ -80,6 +80,14 @@ def test_records_are_streamed_with_numbers_as_they_are_written(tmp_path: Path) -
     assert batch.to_pylist() == [{"number": "a", "amount": "1.50"}, {"number": "b", "amount": None}]
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\r\n\r\n", "\n \n"])
+def test_empty_lines_may_end_a_file(tmp_path: Path, end: str) -> None:
+    file = tmp_path / "a.ndjson"
+    file.write_bytes(b'{"id": "a"}\n' + end.encode())
+    (batch,) = ndjson.records(file, {"number": "id"}, Path(file.name))
+    assert batch.to_pylist() == [{"number": "a"}]
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -94,7 +102,7 @@ def test_records_are_streamed_with_numbers_as_they_are_written(tmp_path: Path) -
 )
 def test_a_line_that_is_no_object_is_named_and_not_quoted(tmp_path: Path, line: str) -> None:
     file = tmp_path / "a.ndjson"
-    file.write_text(f"{json.dumps(PRESSURE)}\n{line}\n")
+    file.write_text(f"{json.dumps(PRESSURE)}\n{line}\n\n{json.dumps(PRESSURE)}\n")
     with pytest.raises(InputError, match=r"a\.ndjson: line 2 holds no JSON object") as refused:
         list(ndjson.records(file, {"number": "id"}, Path(file.name)))
     assert "secret" not in str(refused.value)
