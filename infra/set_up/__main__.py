@@ -71,7 +71,12 @@ def platform_steps(*names: str) -> list[Step]:
             digest_of(*locks),
             lambda: make_environment(places.PLATFORM, "9 GB", *locks),
         ),
-        (places.PLATFORM / "done-project", digest_of(lock, places.ROOT / "pyproject.toml"), install_project),
+        # filling the environment from any of the locks takes out what these do not name
+        (
+            places.PLATFORM / "done-project",
+            digest_of(*locks, places.ROOT / "pyproject.toml"),
+            install_project,
+        ),
         (places.PLATFORM / "done-store", locked, make_store),
         (places.PLATFORM / "done-java", f"{locked} {java}", lambda: make_java(java)),
         jar_step(places.PLATFORM / "done-jars", what, "spark", "s3", "weights"),

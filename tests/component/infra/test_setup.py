@@ -1,12 +1,17 @@
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from infra.set_up import __main__ as setup
 from infra.set_up import commands, jars, java, places, stamps
+
+ROOT = places.ROOT
 
 pytestmark = pytest.mark.usefixtures("checkout")
 
@@ -45,6 +50,22 @@ def test_a_step_is_done_only_while_what_it_was_made_from_is_the_same(tmp_path: P
     assert stamps.is_current(stamp, stamps.digest_of(lock))
     lock.write_text("numpy==2.5.5")
     assert not stamps.is_current(stamp, stamps.digest_of(lock))
+
+
+def test_an_environment_that_is_filled_again_gets_the_project_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uv takes out what the locks do not name, the project as well."""
+    shutil.copytree(places.LOCKS, tmp_path / "locks")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    monkeypatch.setattr(places, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(setup, "machine_java", lambda: "")
+    plan = partial(setup.platform_steps, "platform.txt", "dev.txt")
+    before = {stamp.name: digest for stamp, digest, _ in plan()}
+    with (tmp_path / "locks" / "dev.txt").open("a") as lock:
+        lock.write("\n")
+    stale = {stamp.name for stamp, digest, _ in plan() if before[stamp.name] != digest}
+    assert stale == {"done-packages", "done-project"}
 
 
 def test_an_altered_jar_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
