@@ -52,16 +52,15 @@ def _is_identified(identifier: object, patient: Resource) -> bool:
 
 def numbers(patient: Resource, path: str | None) -> list[str]:
     """What may be a hospital's own number of a Patient, the likeliest first. ``path`` is where the source of its lake
-    reads it, if that is FHIR; else it is a record number, the id that an EHR names the patient by, or another one."""
+    reads it, if that is FHIR; else it is the record number of whoever has one, for an EHR's id may be the record number
+    of somebody else; of others the id, or another identifier."""
     if path is not None:
         return [ndjson.value_at(patient, path) or ""]
     listed = _identifiers(patient)
     records = [one for one in listed if any(code == _RECORD_NUMBER for _, code in codes(one.get("type")))]
-    return [
-        str(one.get(key) or "")
-        for key, ones in (("value", records), ("id", [patient]), ("value", listed))
-        for one in ones
-    ]
+    if records:
+        return [str(one.get("value") or "") for one in records]
+    return [str(patient.get("id") or ""), *(str(one.get("value") or "") for one in listed)]
 
 
 def _identifiers(patient: Resource) -> list[Resource]:

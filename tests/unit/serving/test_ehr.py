@@ -613,6 +613,7 @@ def known_as(name: str, **more: Any) -> dict[str, Any]:
 
 
 RECORD_NUMBER = {"type": {"coding": [{"code": "MR"}]}, "value": f" {SECRET}"}
+UNKNOWN_NUMBER = {**RECORD_NUMBER, "value": "patient-0"}
 OTHER_NUMBER = {"system": "urn:insurance", "value": "patient-4713"}
 
 
@@ -622,6 +623,7 @@ OTHER_NUMBER = {"system": "urn:insurance", "value": "patient-4713"}
         ("", SECRET, [], 1),
         ("", "ehr-9", [OTHER_NUMBER, RECORD_NUMBER], 1),
         ("", "patient-4712", [RECORD_NUMBER], 1),  # the EHR's ids are not the lake's numbers
+        ("", "patient-4712", [UNKNOWN_NUMBER, OTHER_NUMBER], None),  # a patient whom the lake does not know
         ("", "ehr-9", [{"value": SECRET}], 1),
         ("", "ehr-9", [{"value": "another"}, {"value": None}, None], None),
         ("", "ehr-9", SECRET, None),
