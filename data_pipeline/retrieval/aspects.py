@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from data_pipeline.clinical_text.sentences import sentences
-from data_pipeline.retrieval.definitions import RELATIONS
+from data_pipeline.retrieval.definitions import LONGEST, RELATIONS
 from data_pipeline.retrieval.words import stems
 
 _ASPECTS = {
@@ -77,6 +77,8 @@ def aspect(question: str) -> Aspect | None:
     >>> aspect("When is treatment of stroke begun?"), aspect("Which drugs prevent migraine?")
     (None, None)
     """
+    if len(question) > LONGEST:
+        return None
     for form in _FORMS:
         asked = form.fullmatch(question)
         if asked and len(asked["topic"].split()) <= _MOST_WORDS and not _MORE.search(asked["topic"]):

@@ -26,7 +26,7 @@ RELATIONS = re.compile(
 )
 """With one of these words it is not asked what something is, but for something of it."""
 _MOST_WORDS = 4
-_LONGEST = 100
+LONGEST = 100
 """Characters; a longer question asks for more than a definition."""
 _OTHER_THAN_THINGS = frozenset(
     {"contraindicated", "first", "good", "best", "worst", "worse", "better", "new", "normal"}
@@ -71,7 +71,7 @@ def definition(question: str, not_things: frozenset[str] = frozenset()) -> Defin
     >>> definition("What is the dose of alteplase?", frozenset({"dose"})), definition("What causes gout?")
     (None, None)
     """
-    if len(question) > _LONGEST:
+    if len(question) > LONGEST:
         return None
     if (normal := _NORMAL.fullmatch(question)) and not RELATIONS.search(normal["term"]):
         return Definition(" ".join(normal["term"].split()), is_of_normal=True)

@@ -2,8 +2,8 @@
 a drug or of its class.
 
 Only those are read otherwise, by the words of the passages that are nearest to the question; an answer says how it was
-read. A word becomes the name of a drug only where it sounds like it, or is a letter away from it and from no other
-drug's: names of some are a letter or two away from each other.
+read. A word becomes the name of a drug only where it sounds like it, or begins like it and is a letter away from it and
+from no other drug's: names of some are a letter or two away from each other.
 """
 
 import re
@@ -28,6 +28,8 @@ _SPELLINGS = tuple(
     )
 )  # fmt: skip
 """In which British English differs from American English."""
+_LONG = 7
+"""Letters of a drug's name that may be misspelt by one."""
 
 
 def in_words_of(index: Index, question: str, nearest: Sequence[Passage]) -> str:
@@ -61,10 +63,18 @@ def with_spelled_drugs(index: Index, question: str) -> str:
     """The question with the drug's name that each word which the index does not have is surely meant for."""
 
     def spelled(match: re.Match[str]) -> str:
-        meant = _drugs().only(match[0].lower()) if _is_unknown(index, match[0]) else match[0].lower()
-        return meant if meant != match[0].lower() else match[0]
+        word = match[0].lower()
+        meant = _drugs().only(word) if _is_unknown(index, match[0]) else word
+        return meant if meant != word and _is_spelling_of(meant, word) else match[0]
 
     return _LETTERS.sub(spelled, question)
+
+
+def _is_spelling_of(name: str, word: str) -> bool:
+    """Whether a word begins like a name which is that of a drug by itself, for methanol is no ethanol and kalium no
+    Valium, and is long enough not to be another one: Caplan's syndrome is not of Calan."""
+    is_drug = any(not mention.drug_class for mention in packaged().find(clinical_text.read(name)))
+    return is_drug and len(word) >= _LONG and sounds(name)[0] == sounds(word)[0]
 
 
 def _written_out(index: Index, question: str) -> str:

@@ -22,6 +22,7 @@ from data_pipeline.retrieval.embedder import Embedder
         ("treatment of status epilepticus in children", None),
         ("warfarin and stroke prevention", None),
         ("What is the dose of alteplase?", None),
+        (f"stroke{' ' * 100_000}x", None),  # in no time
     ],
 )
 def test_an_aspect_is_asked_for_where_nothing_else_is(question: str, expected: Aspect | None) -> None:

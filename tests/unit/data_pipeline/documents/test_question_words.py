@@ -47,6 +47,11 @@ def index(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Index
         ),  # a letter away from it, and from no other drug
         ("Is prednisolne a steroid?", "Is prednisolne a steroid?"),  # a letter away from two
         ("How is warfrin given?", "How is warfarin given?"),  # which no passage has
+        ("How is fenytoin given?", "How is phenytoin given?"),
+        ("Is methanol toxic?", "Is methanol toxic?"),  # no ethanol
+        ("What is Caplan's syndrome?", "What is Caplan's syndrome?"),  # no Calan
+        ("Is kalium high?", "Is kalium high?"),  # no Valium
+        ("Is chlorine toxic?", "Is chlorine toxic?"),  # chloride is no drug by itself
         ("How is nifedipine given?", "How is nifedipine given?"),
         ("What is the dose of tenecteplase?", "What is the dose of tenecteplase?"),
         ("Is proteinuria seen by elderly neighbours?", "Is proteinuria seen by elderly neighbours?"),
