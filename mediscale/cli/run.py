@@ -125,7 +125,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         "--size",
         choices=("tiny", "small"),
         default="small",
-        help="size size of the synthetic hospital: 1,500 patients, too few to promote a model, or 6,000 (default)",
+        help="size of the synthetic hospital: 1,500 patients, too few to promote a model, or 6,000 (default)",
     )
     parser.add_argument(
         "--changes",

@@ -271,9 +271,7 @@ def _size(n: int) -> str:
 def _add_task(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("check",), help="check: show its cohort and features")
     parser.add_argument("task", metavar="NAME|FILE", help="a task, or a YAML file of your own")
-    parser.add_argument(
-        "--dataset", required=True, help="the dataset the dataset whose events it is tried on"
-    )
+    parser.add_argument("--dataset", required=True, help="the dataset whose events it is tried on")
 
 
 def _check_task(options: argparse.Namespace) -> int:
