@@ -67,7 +67,7 @@ def check_answer(
     layers: dict[str, Layer] = {
         injection.NAME: lambda checked: _injection(checked, sources),
         wording.NAME: wording.check,
-        interactions.NAME: interactions.check,
+        interactions.NAME: interactions.check_answer,
         doses.NAME: lambda checked: _answered_doses(checked, sources),
         identifiers.NAME: lambda checked: _new(identifiers.check(checked), answer, (question, *sources)),
         identifiers.NAMES: lambda checked: _new(

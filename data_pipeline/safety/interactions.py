@@ -3,7 +3,7 @@
 A pair that the table lacks is unknown and not harmless.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from itertools import combinations
 
@@ -11,6 +11,7 @@ from data_pipeline.clinical_text.phrases import Phrases
 from data_pipeline.drugs import tables
 from data_pipeline.drugs.mentions import DrugMention, packaged
 from data_pipeline.drugs.tables import SEVERITIES, Interaction
+from data_pipeline.safety.alternatives import Name, Pair, alternatives, name_of
 from data_pipeline.safety.layer import CheckedText
 from data_pipeline.safety.report import Finding, LayerFinding, RiskLevel
 
@@ -26,10 +27,18 @@ _NOT_TAKEN = Phrases(
 )
 
 
-def check(checked: CheckedText) -> LayerFinding:
-    """The interactions of each pair, the most severe first; what the patient takes pairs with what the text names."""
+def check(checked: CheckedText, apart: Collection[Pair] = ()) -> LayerFinding:
+    """The interactions of each pair, the most severe first; what the patient takes pairs with what the text names.
+
+    Pairs of the text in ``apart`` are not given together.
+    """
     named, context = _once(_drugs_taken(checked)), _once(packaged().of(checked.patient.medications))
-    pairs = [*combinations(named, 2), *((mention, other) for mention in named for other in context)]
+    together = (
+        pair
+        for pair in combinations(named, 2)
+        if frozenset(name_of(mention) for mention in pair) not in apart
+    )
+    pairs = [*together, *((mention, other) for mention in named for other in context)]
     findings: dict[str, Finding] = {}
     for one, other in pairs:
         interaction = between(one, other)
@@ -41,11 +50,16 @@ def check(checked: CheckedText) -> LayerFinding:
     return LayerFinding(layer=NAME, findings=tuple(ordered), message=message)
 
 
+def check_answer(checked: CheckedText) -> LayerFinding:
+    """The interactions of an answer but those of drugs that it names as alternatives; whoever asks may take both."""
+    return check(checked, alternatives(checked.text, checked.drugs))
+
+
 def _once(mentions: Iterable[DrugMention]) -> list[DrugMention]:
     """The first mention of each drug: a text that names one a thousand times has no million pairs."""
-    first: dict[tuple[tuple[str, ...], str], DrugMention] = {}
+    first: dict[Name, DrugMention] = {}
     for mention in mentions:
-        first.setdefault((mention.drugs, mention.drug_class), mention)
+        first.setdefault(name_of(mention), mention)
     return list(first.values())
 
 
