@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ class Part:
 
         from data_pipeline.ingest import readers
 
-        line = readers.first_line(self.path)
+        line = readers.first_line(self.path, self.written)
         for batch in self.records(self.columns):
             n = batch.num_rows
             place = [pa.repeat(self.shown.as_posix(), n), pa.array(np.arange(line, line + n))]
@@ -87,6 +88,14 @@ def part_of(source: Source, name: str, path: Path, root: Path) -> Part:
         return Part(name, path, place, source.csv, tuple(table.paths), paths=table.paths)
     written = table.csv or source.csv
     header = _with_declared_names(table, readers.header(path, written, place))
+    if (
+        _missing(table, header)
+        and (line := readers.header_line(path, written, partial(_is_header, table))) > 1
+    ):
+        raise InputError(
+            f"{place} has its header in line {line}, below a title or a remark; nothing was landed. Remove what stands "
+            "above it, or have the export leave it out."
+        )
     _check_columns(source, name, header, place)
     names = column_names(header, table.columns)
     renamed = (name for name, as_written in zip(names, header, strict=True) if name != as_written)
@@ -101,6 +110,14 @@ def _with_declared_names(table: SourceTable, header: list[str]) -> list[str]:
         if column not in header and (there := next((name for name in folded if name in header), None)):
             names[header.index(there)] = column
     return names
+
+
+def _missing(table: SourceTable, header: Collection[str]) -> list[str]:
+    return [column for column in table.columns if column not in header and column not in table.optional]
+
+
+def _is_header(table: SourceTable, names: list[str]) -> bool:
+    return any(names) and not _missing(table, _with_declared_names(table, names))
 
 
 def _check_columns(source: Source, name: str, header: list[str], file: Path) -> None:
@@ -118,7 +135,7 @@ def _check_columns(source: Source, name: str, header: list[str], file: Path) -> 
             f"{file} has more than one column {', '.join(twice)}, whatever the case; nothing was landed. Remove or "
             "rename the one that is not meant."
         )
-    missing = [column for column in declared if column not in header and column not in table.optional]
+    missing = _missing(table, header)
     if not missing:
         return
     if _UNREADABLE.search("".join(header)):
@@ -129,7 +146,7 @@ def _check_columns(source: Source, name: str, header: list[str], file: Path) -> 
     if len(header) == 1 and len(declared) > 1:
         raise InputError(
             f"{file} has one column alone; nothing was landed. Is its delimiter another one? Say so under csv in the "
-            f"YAML of the source {source.name}."
+            f"YAML of the source {source.name}. Or does a title stand above its header? Remove it then."
         )
     similar = get_close_matches(missing[0], set(header) - table.columns.keys(), n=1)
     hint = f" (is it now called {similar[0]}?)" if similar else ""

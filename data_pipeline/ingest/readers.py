@@ -7,10 +7,12 @@ declared encoding become U+FFFD, so that they mar a value and not a file.
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -22,18 +24,28 @@ from data_pipeline.ingest.extract_files import format_of
 from data_pipeline.ingest.source_tables import Csv
 from mediscale.core.errors import InputError
 
+if TYPE_CHECKING:
+    from _csv import Reader
+
 BLOCK_BYTES = 4 << 20
 """Of a text file at a time; no record is longer."""
 BATCH_ROWS = 65_536
+HEADER_LINES = 20
+"""From a text file's beginning, among which a header is looked for."""
 _FIRST_OF_NO_ASCII = 128
+_FIRST_RECORD = 2
+"""By its number, the header being 1: records before another tell that the delimiter is the right one."""
+_DELIMITER_LINE = re.compile("sep=.?", re.IGNORECASE)
+_PADDING = "\0\x1a \t"
+"""What programs of old, and broken copies, fill the end of a file with."""
 
 pa.enable_signal_handlers(False)
 """Arrow takes Ctrl-C for itself while it reads CSV in the main thread, and loses one in ten that come as it ends."""
 
 
-def first_line(path: Path) -> int:
+def first_line(path: Path, written: Csv) -> int:
     """The number of a file's first record, by which ``line`` counts: text files have a header before it."""
-    return 2 if format_of(path) == "CSV" else 1
+    return _lines_above(path, written) + 2 if format_of(path) == "CSV" else 1
 
 
 def header(path: Path, written: Csv, place: Path) -> list[str]:
@@ -56,27 +68,61 @@ def header(path: Path, written: Csv, place: Path) -> list[str]:
             first = _text_header(path, written)
     except (EOFError, OSError, gzip.BadGzipFile, zlib.error, csv.Error, pa.ArrowInvalid) as error:
         _refuse(place, path, error)
-    return [parsing.fold(name).lower() for name in first]
+    return _names(first)
+
+
+def header_line(path: Path, written: Csv, is_header: Callable[[list[str]], bool]) -> int:
+    """The line of a text file's header where a title or a comment stands above it; 0 where none of the first is one."""
+    if format_of(path) != "CSV":
+        return 0
+    try:
+        with _open(path, written) as file:
+            rows = _rows(file, written)
+            return next(
+                (rows.line_num for fields in islice(rows, HEADER_LINES) if is_header(_names(fields))), 0
+            )
+    except csv.Error:  # a field that is longer than those of a header
+        return 0
 
 
 def _text_header(path: Path, written: Csv) -> list[str]:
     """The first record of a text file, of which no more is held than of any other record."""
     with _open(path, written) as file:
-        lines = _lines(file, BLOCK_BYTES)
-        rows = (
-            csv.reader(lines, delimiter=written.delimiter, quotechar=written.quote)
-            if written.quote
-            else csv.reader(lines, delimiter=written.delimiter, quoting=csv.QUOTE_NONE)
-        )
-        return next(rows, [])
+        return _header(_rows(file, written))[1]
+
+
+def _lines_above(path: Path, written: Csv) -> int:
+    """How many lines of a text file stand above its header and say nothing."""
+    with _open(path, written) as file:
+        return _header(_rows(file, written))[0]
 
 
 def _has_no_record(path: Path, written: Csv) -> bool:
-    """Whether nothing follows the first record of a text file."""
+    """Whether nothing follows the header of a text file."""
     with _open(path, written) as file:
-        rows = csv.reader(_lines(file, BLOCK_BYTES), delimiter=written.delimiter, quotechar=written.quote or None,
-                          quoting=csv.QUOTE_MINIMAL if written.quote else csv.QUOTE_NONE)  # fmt: skip
-        return next(rows, None) is not None and next(rows, None) is None
+        rows = _rows(file, written)
+        return bool(_header(rows)[1]) and next(rows, None) is None
+
+
+def _header(rows: "Reader") -> tuple[int, list[str]]:
+    """How many lines stand above the header, and the header: empty lines and the one by which Excel states the
+    delimiter are none."""
+    above = 0
+    for fields in rows:
+        if any(field.strip() for field in fields) and not _DELIMITER_LINE.fullmatch(",".join(fields)):
+            return above, fields
+        above = rows.line_num
+    return above, []
+
+
+def _rows(file: TextIO, written: Csv) -> "Reader":
+    """The records at the beginning of a text file."""
+    return csv.reader(_lines(file, BLOCK_BYTES), delimiter=written.delimiter, quotechar=written.quote or None,
+                      quoting=csv.QUOTE_MINIMAL if written.quote else csv.QUOTE_NONE)  # fmt: skip
+
+
+def _names(fields: Sequence[str]) -> list[str]:
+    return [parsing.fold(name).lower() for name in fields]
 
 
 def _lines(file: TextIO, most: int) -> Iterator[str]:
@@ -122,7 +168,7 @@ def _csv(
             read += len(batch)
     except pa.ArrowInvalid as error:
         if uneven:
-            raise _uneven(place, uneven[0]) from error
+            raise _uneven(place, uneven[0], _lines_above(path, written)) from error
         if read == 1 and _has_no_record(path, written):  # and no line end after its header
             return
         if "straddling" in str(error):
@@ -141,6 +187,7 @@ def _opened(
         pa.input_stream(str(path)),  # decompresses by the file's ending
         read_options=arrow_csv.ReadOptions(
             column_names=list(names),
+            skip_rows=_lines_above(path, written),
             skip_rows_after_names=1,  # the header, which may have line breaks between quotes
             block_size=BLOCK_BYTES,
             encoding=written.encoding,
@@ -229,10 +276,24 @@ def _endless(place: Path, record: int) -> InputError:
     )
 
 
-def _uneven(place: Path, row: arrow_csv.InvalidRow) -> InputError:
-    where = "" if row.number is None else f": record {row.number:,} (the header being 1)"
+def _uneven(place: Path, row: arrow_csv.InvalidRow, above: int) -> InputError:
+    number = None if row.number is None else row.number - above
+    where = "" if number is None else f": record {number:,} (the header being 1)"
     fields = f" has {row.actual_columns} fields and the header {row.expected_columns}" if where else ""
     return InputError(
-        f"{place} is torn or not a CSV file{where}{fields}; nothing was landed. Is its delimiter or its quote another "
-        "one (csv in the source's YAML)? Otherwise copy it again and compare checksums with the origin's."
+        f"{place} is torn or not a CSV file{where}{fields}; nothing was landed. {_cause(row, number or 0)} Otherwise "
+        "copy it again and compare checksums with the origin's."
     )
+
+
+def _cause(row: arrow_csv.InvalidRow, number: int) -> str:
+    """What a record with another number of fields than the header may be, and what to do then."""
+    if not row.text.strip(_PADDING):
+        return "The record is nothing but NUL or Ctrl-Z signs: if records end there, remove them."
+    if row.actual_columns == 1 and number > _FIRST_RECORD:
+        return (
+            "Is it a footer, such as a total, or a remark? Then remove it, or have the export leave it out."
+        )
+    if row.expected_columns == 1:
+        return "Does a title stand above its header? Then remove it, or have the export leave it out."
+    return "Is its delimiter or its quote another one (csv in the source's YAML)?"

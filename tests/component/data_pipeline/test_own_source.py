@@ -233,6 +233,11 @@ def test_a_wrong_delimiter_and_a_missing_column_are_refused_by_what_to_write(
         InputError, match=r"no column bmi \(is it now called bm\?\).* under headers of the table"
     ):
         clinic.land()
+    (clinic.extract / "encounters.csv.gz").write_bytes(
+        gzip.compress(f"Export; of the 12th\n\n{ENCOUNTERS}".encode("latin-1"))
+    )
+    with pytest.raises(InputError, match=r"encounters\.csv\.gz has its header in line 3, below a title"):
+        Clinic(tmp_path, monkeypatch).land()
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,39 @@ def test_a_header_may_have_line_breaks_between_quotes(tmp_path: Path) -> None:
     assert rows(file) == [{"result in mg": "1", "b": "2"}]
 
 
+@pytest.mark.parametrize("above", ["", "\n\r\n", ",,\n , ,\n", "sep=,\r\n", '\n"sep=;"\n', "\ufeffSEP=,\n\n"])
+def test_empty_lines_and_excels_line_of_the_delimiter_may_stand_above_a_header(
+    tmp_path: Path, above: str
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f'{above}a,b,c\n1,"2\n2",3\n', newline="")
+    assert rows(file) == [{"a": "1", "b": "2\n2", "c": "3"}]
+    assert readers.first_line(file, COMMA) == above.count("\n") + 2
+    file.write_text(f"{above}a,b,c\n1,2,3\n1,2\n", newline="")
+    with pytest.raises(InputError, match=r"record 3 \(the header being 1\) has 2 fields and the header 3"):
+        rows(file)
+
+
+@pytest.mark.parametrize(
+    ("ending", "cause"),
+    [
+        ("Total rows: 100\n", "Is it a footer"),
+        ("\x1a", "nothing but NUL or Ctrl-Z signs"),
+        ("\0" * 600, "nothing but NUL or Ctrl-Z signs"),
+    ],
+)
+def test_what_stands_below_the_records_is_named_by_its_record_and_what_it_may_be(
+    tmp_path: Path, ending: str, cause: str
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f"a,b\n1,2\n{ending}")
+    with pytest.raises(
+        InputError, match=rf"record 3 \(the header being 1\) has 1 fields.*{cause}"
+    ) as refused:
+        rows(file)
+    assert "100" not in str(refused.value)
+
+
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n"])
 @pytest.mark.parametrize("quote", ['"', ""])
 def test_a_header_alone_is_a_table_without_rows(tmp_path: Path, ending: str, quote: str) -> None:
@@ -109,8 +142,7 @@ def test_parquet_gives_the_texts_that_a_text_file_of_it_would_hold(tmp_path: Pat
     ]  # fmt: skip
     german = [row["value"] for row in rows(tmp_path / "labs.parquet", Csv(delimiter=";", decimal=","))]
     assert german == ["1,5", "7"], "as its text files have it; a number of a typed column can't be misread"
-    assert readers.first_line(tmp_path / "labs.parquet") == 1
-    assert readers.first_line(tmp_path / "labs.csv.gz") == 2
+    assert readers.first_line(tmp_path / "labs.parquet", COMMA) == 1
 
 
 def test_a_torn_parquet_file_is_refused(tmp_path: Path) -> None:
