@@ -56,8 +56,8 @@ def joined_tables(source: Source, present: set[str], dataset: str) -> Iterator[t
         **{name: _lookup(source, name, present) for name in source.lookups},
         "patients": f"select distinct {patient} as patient from t_{source.subjects.table} "
         f"where not {source.subjects.id} rlike {_sql_string(LOST)}",
-        "booked": f"select {patient} as booked_by, {visit} as booked_visit, unusable, counted from visits "
-        "where not disputed",
+        "booked": f"select {patient} as booked_by, {visit} as booked_visit, unusable, counted, started, "
+        f"coalesce(ended, started + interval {LONGEST.days} days) as last from visits where not disputed",
     }
     for name, sql in tables.items():
         yield name, _fill_assumptions(source, sql)

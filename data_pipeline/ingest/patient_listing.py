@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_pipeline.ingest.timestamps import BEFORE_BIRTH, LIFE
+from data_pipeline.ingest.timestamps import AROUND_VISIT, BEFORE_BIRTH, LIFE
 from mediscale.storage import duckdb_tables
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class PatientListing:
 
     patients: pa.Array
     visits: pa.Table
-    """Columns ``booked_visit, booked_by, unusable, counted``."""
+    """Columns ``booked_visit, booked_by, unusable, counted, started, last``."""
 
     def describe(self, stated: pa.Table) -> pa.Table:
         """Stated facts, all of some patients, with their ``number``, whether several are ``recurring`` as one event,
@@ -60,11 +60,21 @@ class PatientListing:
         is_booked = pc.fill_null(pc.equal(visitor, stated["subject_id"]), False)
         is_counted = pc.fill_null(counted, True)
         left = pc.or_(is_counted, pc.invert(is_booked))
+        is_own = pc.and_(is_booked, is_counted)
         return {
             "own_visit": pc.if_else(left, stated["visit_id"], pa.scalar(None, pa.int64())),
             "visit_listed": pc.or_(is_booked, stated["visit_id"].is_null()),
-            "visit_inverted": pc.and_(pc.and_(is_booked, is_counted), pc.fill_null(unusable, False)),
+            "visit_inverted": pc.and_(is_own, pc.fill_null(unusable, False)),
+            "far_from_visit": pc.and_(is_own, self._are_far(stated, at)),
         }
+
+    def _are_far(self, stated: pa.Table, at: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Whether something was measured long before the visit ``at`` that place in the list, or long after it."""
+        started, last = (self.visits[name].take(at) for name in ("started", "last"))
+        around = pa.scalar(AROUND_VISIT, pa.duration("us"))
+        early = pc.less(stated["time"], pc.subtract(started, around))
+        late = pc.greater(stated["time"], pc.add(last, around))
+        return pc.and_(stated["item"].is_valid(), pc.fill_null(pc.or_kleene(early, late), False))
 
 
 def listing(database: "duckdb.DuckDBPyConnection") -> PatientListing:
@@ -72,7 +82,7 @@ def listing(database: "duckdb.DuckDBPyConnection") -> PatientListing:
     patients = duckdb_tables.rows(
         database, "select patient from patients where patient is not null"
     ).read_all()
-    booked = "select booked_visit, booked_by, unusable, counted from booked"
+    booked = "select booked_visit, booked_by, unusable, counted, started, last from booked"
     visits = duckdb_tables.rows(database, booked).read_all()
     return PatientListing(patients["patient"].combine_chunks(), visits.combine_chunks())
 
@@ -86,6 +96,7 @@ def are_to_compare(described: pa.Table) -> pa.ChunkedArray:
         pc.invert(described["subject_listed"]),
         pc.invert(described["visit_listed"]),
         described["visit_inverted"],
+        described["far_from_visit"],
         described["out_of_life"],
     ]
     return reduce(pc.or_, every)

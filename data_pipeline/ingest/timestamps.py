@@ -23,6 +23,10 @@ YEARS = (1500, 3000)
 LONGEST = timedelta(days=3653)
 """Ten years: what lasts longer has an end, or a start, that stands for "never", such as 1900-01-01 or 2999-12-31."""
 
+AROUND_VISIT = timedelta(days=366)
+"""How long before a visit and after it something that names it may be measured: what was drawn before an admission or
+is told of a specimen after it is days away, and what is dated by another calendar, or by none, is years away."""
+
 BEFORE_BIRTH, LIFE = timedelta(days=366), timedelta(days=430 * 365)
 """How long before a patient's birth, of which a source may tell only the year, and how long after it something of the
 patient may be dated. MIMIC-III puts the births of the oldest 300 years back."""

@@ -79,6 +79,13 @@ FACT_RULES = (
         of_row=False,
     ),
     Rule(
+        "near_visit",
+        "time",
+        "NOT far_from_visit",
+        "a measurement is dated within a year of the visit that it names",
+        of_row=False,
+    ),
+    Rule(
         "in_lifetime",
         "time",
         "NOT out_of_life",
@@ -111,8 +118,8 @@ FACT_RULES = (
     ),
 )
 """Beside its columns a fact carries what these look at: ``low, high`` (double), ``unreadable, unit_unknown,
-marked_error, voided, uninformative, between_steps, untimely, interval_inverted, visit_inverted, out_of_life,
-visit_listed, miscoded, rounded, subject_listed, repeated, contradicted`` (boolean)."""
+marked_error, voided, uninformative, between_steps, untimely, interval_inverted, visit_inverted, far_from_visit,
+out_of_life, visit_listed, miscoded, rounded, subject_listed, repeated, contradicted`` (boolean)."""
 
 NOTE_RULES = (
     _SUBJECT_LISTED,

@@ -64,6 +64,9 @@ LABS = (
     + "\n94,1,11,50971,2160-01-02 21:00:00,1900-01-01 00:00:00,4.1,4.1,mEq/L"
     + "\n95,1,11,50971,2703-01-02 23:00:00,2703-01-02 23:30:00,4.1,4.1,mEq/L"
     + "\n96,1,11,50971,1580-01-02 23:00:00,1580-01-02 23:30:00,4.1,4.1,mEq/L"
+    + "\n90,1,11,50971,2159-01-05 23:00:00,2160-01-02 23:30:00,4.1,4.1,mEq/L"
+    + "\n91,1,11,50971,2158-12-30 23:00:00,2160-01-02 23:30:00,4.1,4.1,mEq/L"
+    + "\n92,1,11,50971,2210-01-02 23:00:00,2210-01-02 23:30:00,4.1,4.1,mEq/L"
     + "\n99,1,11,50912,2160-01-02 07:00:00,2160-01-02 08:00:00,88.42,88.42,\u00b5mol/L"
 )
 OUTPATIENT = """
@@ -146,10 +149,26 @@ def test_two_rows_that_tell_one_fact_differently_are_counted(hospital: drawn_hos
     assert hospital.quality.reasons["not_contradicted"] == len(contradicted) + 1, "one breaks two rules"
 
 
+def lab_line(number: int) -> int:
+    return next(i for i, text in enumerate(LABS.splitlines(), start=1) if text.startswith(f"{number},"))
+
+
+def test_what_is_measured_years_from_its_visit_is_in_quarantine(hospital: drawn_hospitals.Hospital) -> None:
+    """A year before the visit it may be, and not half a century after it; the visit of none is asked about births."""
+    reasons = {
+        r["line"]: r["reason"]
+        for r in hospital.rows(hospital.quality.quarantine)
+        if r["source"] == "labevents"
+    }
+    assert lab_line(90) not in reasons
+    assert [reasons[lab_line(number)] for number in (91, 92)] == ["near_visit", "near_visit"]
+
+
 def test_nothing_is_dated_before_the_birth_or_by_another_calendar(hospital: drawn_hospitals.Hospital) -> None:
     """The Thai and an Islamic calendar's years, and a birth after the admission, of which one of both is wrong."""
-    late = [r for r in hospital.rows(hospital.quality.quarantine) if r["reason"] == "in_lifetime"]
-    first = next(line for line, text in enumerate(LABS.splitlines(), start=1) if text.startswith("95,"))
+    quarantine = hospital.rows(hospital.quality.quarantine)
+    late = [r for r in quarantine if r["reason"] in ("in_lifetime", "near_visit,in_lifetime")]
+    first = lab_line(95)
     assert {r["line"] for r in late if r["source"] == "labevents"} == {first, first + 1}
     visit = {r["code"] for r in late if r["source"] == "admissions"}
     assert visit == {"HOSPITAL_ADMISSION//URGENT", "HOSPITAL_DISCHARGE//HOME", "RACE//ASIAN"}
