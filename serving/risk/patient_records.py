@@ -99,7 +99,10 @@ class Patients:
     @cached_property
     def _path_of_number(self) -> str | None:
         """Where the lake's source reads a patient's number in a FHIR Patient; None of a source of tables."""
-        source = stream_record.landed_source(self._settings, self._dataset)
+        try:
+            source = stream_record.landed_source(self._settings, self._dataset)
+        except InputError:  # a hospital's own, whose file lies in the home where the extracts are read
+            return None
         return source.tables[source.subjects.table].paths.get(source.subjects.id) if source else None
 
     def _subject(self, source_id: str) -> int:

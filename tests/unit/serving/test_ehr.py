@@ -629,6 +629,7 @@ OTHER_NUMBER = {"system": "urn:insurance", "value": "patient-4713"}
         ("", "ehr-9", SECRET, None),
         ("fhir", "patient-4712", [RECORD_NUMBER], 2),
         ("fhir", "ehr-9", [RECORD_NUMBER], None),
+        ("of-another-home", "ehr-9", [RECORD_NUMBER], 1),
     ],
 )
 def test_an_answer_to_a_bundle_is_logged_under_the_patient_whom_the_lake_knows(
@@ -642,6 +643,7 @@ def test_an_answer_to_a_bundle_is_logged_under_the_patient_whom_the_lake_knows(
     rows = logged(client, settings)
     assert {row["subject_id"] for row in rows} == {subject_id}
     assert SECRET not in str(rows)
+    assert client.get("/health").json()["problems"] == []
 
 
 @pytest.mark.parametrize("lake_is", ["gone", "damaged", "hanging"])
