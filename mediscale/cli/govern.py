@@ -149,6 +149,7 @@ def _model_card(options: argparse.Namespace) -> int:
     home = settings()
     card = model_card.find(home, options.version)
     for file in model_card.write(
+        home,
         card,
         options.output or home.home / "reports" / registry.card_file(card.model.name, card.model.version),
     ):

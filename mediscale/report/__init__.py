@@ -25,7 +25,7 @@ def write(settings: Settings, run: str = "", output: Path | None = None) -> Path
     if language.of_language(record):
         return _write_language(settings, record, output)
     page = _page(settings, record)
-    return _write(page, output or settings.home / "reports" / f"{page.name}.html")
+    return _write(settings, page, output or settings.home / "reports" / f"{page.name}.html")
 
 
 def publish(settings: Settings, run: str = "") -> tuple[Path, str]:
@@ -36,7 +36,7 @@ def publish(settings: Settings, run: str = "") -> tuple[Path, str]:
     from mediscale.report import mlflow_export
 
     page = _page(settings, lineage.find(settings, run))
-    path = _write(page, settings.home / "reports" / f"{page.name}.html")
+    path = _write(settings, page, settings.home / "reports" / f"{page.name}.html")
     try:
         mlflow_export.publish(settings, page, path)
     except Exception as error:  # whatever a tracking server can raise
@@ -58,16 +58,18 @@ def _write_language(settings: Settings, run: lineage.Run, output: Path | None) -
     report = language.collect(settings, run)
     path = output or settings.home / "reports" / f"{report.name}.html"
     card = model_card.of_language(report)
-    model_card.write(card, path.with_name(registry.card_file(card.model.name, card.model.version)))
+    model_card.write(settings, card, path.with_name(registry.card_file(card.model.name, card.model.version)))
     atomic_files.write_text(path, report.render())
     return path
 
 
-def _write(page: "Page", path: Path) -> Path:
+def _write(settings: Settings, page: "Page", path: Path) -> Path:
     from mediscale.report import model_card
     from mediscale.storage import registry
 
     for card in model_card.collect(page.contents):
-        model_card.write(card, path.with_name(registry.card_file(card.model.name, card.model.version)))
+        model_card.write(
+            settings, card, path.with_name(registry.card_file(card.model.name, card.model.version))
+        )
     atomic_files.write_text(path, page.render())
     return path

@@ -57,6 +57,11 @@ def card_file(name: str, version: int) -> str:
     return f"model-card-{name}-v{version}.html"
 
 
+def card_page(settings: Settings, name: str, version: int) -> str:
+    """Where servers find that page: under the artifact root, which they read; a home may be another machine's."""
+    return f"{settings.artifact_root.rstrip('/')}/model-cards/{card_file(name, version)}"
+
+
 def model_name(dataset: str, task: str) -> str:
     """Every hospital's model has its own name, so that none is ever judged against another hospital's."""
     return f"{dataset}-{task}"

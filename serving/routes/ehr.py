@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mediscale.core.concepts import CONCEPTS
 from mediscale.core.errors import InputError, NotFoundError
-from mediscale.storage import registry
+from mediscale.storage import lake, registry
 from serving import openapi, schemas
 from serving.refusals import answered, read_body
 from serving.requests import ehr_bodies
@@ -161,14 +161,15 @@ async def _cards(service: Service, request: Request, principal: Principal) -> Re
         NotFoundError,
     ) as reason:  # of this patient: a card says so, and nothing breaks in the EHR
         return JSONResponse({"cards": [_without_risk(_with_what_was_unused(reason, unused))]})
-    link = partial(_link, service.access, request)
-    return JSONResponse({"cards": [_card(answer, risk, unused, link(risk)) for risk in answer.predictions]})
+    links = partial(_links, service.access, request)
+    return JSONResponse({"cards": [_card(answer, risk, unused, links(risk)) for risk in answer.predictions]})
 
 
-def _link(access: Access, request: Request, risk: TaskRisk) -> str:
-    """The address of the card of the version that answered."""
+def _links(access: Access, request: Request, risk: TaskRisk) -> list[dict[str, str]]:
+    """The link to the card of the version that answered; none where this server can't sign one."""
     query = access.links.query(risk.model, risk.version, time.time())
-    return f"{access.base_url(request)}models/{risk.model}/{risk.version}/card?{query}"
+    url = f"{access.base_url(request)}models/{risk.model}/{risk.version}/card?{query}"
+    return [{"label": "Model card", "url": url, "type": "absolute"}] if query else []
 
 
 def _with_what_was_unused(reason: Exception, unused: tuple[str, ...]) -> str:
@@ -176,7 +177,9 @@ def _with_what_was_unused(reason: Exception, unused: tuple[str, ...]) -> str:
     return f"{reason} Not used: {'; '.join(unused)}." if unused else str(reason)
 
 
-def _card(answer: Answer, risk: TaskRisk, unused: tuple[str, ...], link: str) -> dict[str, Any]:
+def _card(
+    answer: Answer, risk: TaskRisk, unused: tuple[str, ...], links: list[dict[str, str]]
+) -> dict[str, Any]:
     above = any(threshold.exceeded for threshold in risk.thresholds)
     factors = "\n".join(f"- {risk_assessment.rationale(factor)}" for factor in risk.factors)
     remarks = "\n\n".join(risk_assessment.notes(answer, risk, unused))
@@ -187,7 +190,7 @@ def _card(answer: Answer, risk: TaskRisk, unused: tuple[str, ...], link: str) ->
         "indicator": "warning" if above else "info",
         "detail": f"{factors}\n\n{remarks}",
         "source": {"label": f"MediScale, {risk.model} version {risk.version}"},
-        "links": [{"label": "Model card", "url": link, "type": "absolute"}],
+        "links": links,
     }
 
 
@@ -214,9 +217,9 @@ async def _card_page(service: Service, name: str, version: int) -> Response:
     )
     if (name, version) not in loaded:
         raise absent
-    file = service.settings.home / "reports" / registry.card_file(name, version)
+    read = partial(lake.read_whole, registry.card_page(service.settings, name, version))
     try:
-        page = (await service.read(file.read_bytes)).decode()
+        page = (await service.read(read)).decode()
     except FileNotFoundError:
         raise absent from None
     notice = f'<p class="notice"><strong>Now:</strong> {_served_as(service, loaded[name, version])}</p>'

@@ -128,7 +128,8 @@ class Access:
             raise RefusedError(403, "Pages of other sites can't ask this server.")
         if takes_link and self.links.is_valid(scope["path_params"], scope["query_string"], time.time()):
             return _LINKED
-        principal = await self._authenticated(head, scope)
+        unknown = _EXPIRED if takes_link and b"signature=" in scope["query_string"] else _UNKNOWN
+        principal = await self._authenticated(head, scope, unknown)
         if principal is not self._local and not self._rates.take(principal.name):
             raise self._rates.refusal()
         if roles.isdisjoint(principal.roles):
@@ -136,7 +137,7 @@ class Access:
             raise RefusedError(403, f"This needs the role {needed}, which {principal.name} does not have.")
         return principal
 
-    async def _authenticated(self, head: Head, scope: Mapping[str, Any]) -> Principal:
+    async def _authenticated(self, head: Head, scope: Mapping[str, Any], unknown: str) -> Principal:
         if not self.required:
             if any(name in head for name in _FORWARDED):
                 raise RefusedError(
@@ -155,9 +156,7 @@ class Access:
         address = self._address(head, scope)
         if not self._failures.is_left(address):
             raise self._failures.refusal()
-        raise RefusedError(
-            401, _EXPIRED if b"signature=" in scope["query_string"] else _UNKNOWN, **_CHALLENGE
-        )
+        raise RefusedError(401, unknown, **_CHALLENGE)
 
     async def _of_token(
         self, tokens: Tokens, token: bytes, head: Head, scope: Mapping[str, Any]

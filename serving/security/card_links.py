@@ -1,11 +1,12 @@
 """Links to model cards: signed, so that whoever clicks one in an EHR needs no key, and good for half a day.
 
 A browser sends no bearer token with a click, and a model card holds nothing of a patient. The key of the signatures is
-made once; the servers of one folder of trust share it.
+made once; servers with folders of trust of their own are given the same file (docs/deployment.md).
 """
 
 import hashlib
 import hmac
+import logging
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,6 +18,8 @@ from mediscale.storage import durable_files, signing
 
 SECONDS = 12 * 3600
 
+log = logging.getLogger("mediscale.serving")
+
 
 class CardLinks:
     """Signs links and checks them."""
@@ -26,6 +29,14 @@ class CardLinks:
 
     @cached_property
     def _secret(self) -> bytes:
+        """The key; empty where there is none, for an answer is worth more than its link."""
+        try:
+            return self._read()
+        except MediscaleError as error:
+            log.warning("%s Until a restart this server's cards have no link to a model card.", error)
+            return b""
+
+    def _read(self) -> bytes:
         file = signing.trusted(
             self._settings, self._settings.trust / "card_links.key", "The key of card links"
         )
@@ -40,23 +51,18 @@ class CardLinks:
         return secret
 
     def query(self, name: str, version: int, now: float) -> str:
-        """The query of a link to a version's card.
-
-        Raises:
-            MediscaleError: there is no key to sign with.
-        """
+        """The query of a link to a version's card; empty where there is no key to sign with."""
+        if not self._secret:
+            return ""
         expires = str(int(now) + SECONDS)
         return urlencode({"expires": expires, "signature": self._signature(name, str(version), expires)})
 
     def is_valid(self, path: Mapping[str, str], query: bytes, now: float) -> bool:
         """Whether a request has the query of a link to the card that its path names, which has not expired."""
         sent = dict(parse_qsl(query.decode("latin-1")))
-        if not {"expires", "signature"} <= sent.keys():
+        if not {"expires", "signature"} <= sent.keys() or not self._secret:
             return False
-        try:
-            own = self._signature(path["name"], path["version"], sent["expires"])
-        except MediscaleError:
-            return False
+        own = self._signature(path["name"], path["version"], sent["expires"])
         return hmac.compare_digest(own.encode(), sent["signature"].encode()) and now < int(sent["expires"])
 
     def _signature(self, *signed: str) -> str:

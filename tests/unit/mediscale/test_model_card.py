@@ -6,6 +6,7 @@ from datetime import datetime
 from inspect import isfunction
 from types import SimpleNamespace
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,7 +20,7 @@ from mediscale.report.model_card import answers
 from mediscale.report.model_card.answers import fairness
 from mediscale.report.model_card.answers.subject import Subject
 from mediscale.report.model_card.card import LANGUAGE_FRAMEWORKS, RISK_FRAMEWORKS, frameworks
-from mediscale.storage import registry
+from mediscale.storage import lake, registry
 from mediscale.storage.registry import Move
 from training.evaluation.evaluation_report import Evidence
 from training.statistics.estimate import Estimate
@@ -70,14 +71,22 @@ def test_synthetic_patients_are_called_so_after_an_erasure_took_their_extract_s_
     assert "--path extracts" not in page
 
 
-def test_a_card_begins_with_what_the_version_is_for_and_how_good_it_is(card, tmp_path) -> None:
+def test_a_card_begins_with_what_the_version_is_for_and_how_good_it_is(
+    card, settings, tmp_path, monkeypatch, caplog
+) -> None:
     assert [fact.name for fact in card.glance.purpose] == [
         "Predicts", "Of whom", "For whom", "For what", "Not for", "Limits",
     ]  # fmt: skip
     assert card.glance.figures[0].name == "Tells patients apart"
-    html, json_file = model_card.write(card, tmp_path / "card.html")
+    html, json_file = model_card.write(settings, card, tmp_path / "card.html")
     page = html.read_text()
     assert page.index("At a glance") < page.index("ONC HTI-1")
+    assert lake.read_whole(registry.card_page(settings, "synthetic-mortality", 1)).decode() == page
+    monkeypatch.setattr(lake, "write_whole", Mock(side_effect=PermissionError))
+    assert model_card.write(settings, card, html) == (html, json_file), (
+        "whoever may only read has a card, too"
+    )
+    assert "servers have not this card of synthetic-mortality" in caplog.text
     assert json.loads(json_file.read_text())["glance"]["figures"][0]["value"] == card.glance.figures[0].value
 
 

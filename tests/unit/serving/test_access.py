@@ -76,6 +76,8 @@ STATUS = {
 """What whoever may ask is answered, where it is not 200: the Bundle holds nobody, no card was written, nothing of that
 version was proposed or is served, that answer was never given, and no language version is promoted."""
 
+HOOK = {"hook": "patient-view", "hookInstance": "1", "context": {"patientId": "patient-4713"}}
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
@@ -203,30 +205,71 @@ def test_the_first_key_closes_loopback_for_good(
 def test_whoever_clicks_the_link_of_a_card_needs_no_key_for_half_a_day(
     serve: Serve, key: Callable[..., str], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A browser sends none. The link opens that page of that version alone, on every server of the folder of trust."""
+    """A browser sends none. The link opens that page of that version alone."""
     ward = bearer(key(Role.CLINICIAN))
     lake_patients.write_lake(settings)
     client = serve(NETWORK)
-    hook = {"hook": "patient-view", "hookInstance": "1", "context": {"patientId": "patient-4713"}}
-    (card,) = client.post("/cds-services/mediscale-risk", json=hook, headers=ward).json()["cards"]
+    (card,) = client.post("/cds-services/mediscale-risk", json=HOOK, headers=ward).json()["cards"]
     link = card["links"][0]["url"]
     assert link.startswith("https://localhost:8000/models/synthetic-mortality/1/card?expires="), (
         "a proxy ends TLS"
     )
     path = link.removeprefix("https://localhost:8000")
     assert client.get(path).status_code == 404, "no card was written"
-    page = settings.home / "reports" / registry.card_file("synthetic-mortality", 1)
-    page.parent.mkdir()
-    page.write_text("<header></header>")
-    assert serve(NETWORK).get(path).status_code == 200
+    lake.write_whole(registry.card_page(settings, "synthetic-mortality", 1), b"<header></header>")
+    assert client.get(path).status_code == 200
     others = [path.replace("/1/", "/2/"), path.replace("expires=", "expires=9"), path[:-1], path.partition("&")[0],
               path.replace("signature=", "signature=%C3%A9"), path.partition("?")[0]]  # fmt: skip
     assert {client.get(other).status_code for other in others} == {401}
-    assert client.get("/health" + path[path.index("?") :]).status_code == 401
+    elsewhere = client.get("/health" + path[path.index("?") :])
+    assert (elsewhere.status_code, "EHR" in elsewhere.text) == (401, False)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + card_links.SECONDS + 1)
     answer = client.get(path)
     assert (answer.status_code, "open the patient in the EHR again" in answer.text) == (401, True)
+
+
+def test_a_server_of_another_home_and_folder_of_trust_opens_the_link_by_the_files_it_is_given(
+    serve: Serve, key: Callable[..., str], settings: Settings, tmp_path: Path
+) -> None:
+    """As pods have it: each has a disk of its own, in which the one Secret is mounted."""
+    ward = bearer(key(Role.CLINICIAN))
+    lake_patients.write_lake(settings)
+    lake.write_whole(registry.card_page(settings, "synthetic-mortality", 1), b"<header></header>")
+    secret = {"api_keys.json": api_keys.path(settings).read_text(), "card_links.key": "5a" * 32 + "\n"}
+    pods = []
+    for name in ("serving-0", "serving-1"):
+        trust = tmp_path / name / "trust"
+        trust.mkdir(parents=True)
+        for file, content in secret.items():
+            (trust / file).write_text(content)
+        (tmp_path / name / "home").mkdir()
+        (tmp_path / name / "home" / "artifacts").symlink_to(settings.artifact_root)  # an object store of all
+        pods.append(serve(NETWORK, home=tmp_path / name / "home", trust=trust))
+    (card,) = pods[0].post("/cds-services/mediscale-risk", json=HOOK, headers=ward).json()["cards"]
+    answers = [pod.get(card["links"][0]["url"].removeprefix("https://localhost:8000")) for pod in pods]
+    assert [(answer.status_code, "this server answers with it" in answer.text) for answer in answers] == [
+        (200, True)
+    ] * 2
+    manifest = Path("infra/kubernetes/base/serving.yaml").read_text(encoding="utf-8")
+    for file in secret:
+        assert f"{{name: api-keys, mountPath: /trust/{file}, subPath: {file}, readOnly: true}}" in manifest
+
+
+def test_a_card_without_a_link_is_answered_where_no_link_can_be_signed(
+    serve: Serve, key: Callable[..., str], settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a Secret that lacks the file Kubernetes mounts a folder in its place."""
+    ward = bearer(key(Role.CLINICIAN))
+    lake_patients.write_lake(settings)
+    (settings.trust / "card_links.key").mkdir()
+    client = serve(NETWORK)
+    for _ in range(2):
+        (card,) = client.post("/cds-services/mediscale-risk", json=HOOK, headers=ward).json()["cards"]
+        assert card["links"] == []
+    path = "/models/synthetic-mortality/1/card?expires=9999999999&signature=" + "0" * 64
+    assert client.get(path).status_code == 401
+    assert caplog.text.count("cards have no link to a model card") == 1
 
 
 def test_a_revoked_or_expired_key_is_refused_like_an_unknown_one(

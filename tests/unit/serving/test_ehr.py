@@ -463,7 +463,7 @@ def test_an_ehr_finds_the_service_and_gets_cards_with_reasons_and_a_link(
     link = by_prefetch[0]["links"][0]["url"]
     assert client.get(link).status_code == 404
     model, version = urlsplit(link).path.split("/")[-3:-1]
-    file = settings.home / "reports" / registry.card_file(model, int(version))
+    file = Path(registry.card_page(settings, model, int(version)))
     file.parent.mkdir()
     file.write_text("<header></header><p>What it is for.</p>")
     page = client.get(link).text
@@ -477,7 +477,7 @@ def test_a_card_that_is_removed_while_it_is_asked_for_is_not_there(
 ) -> None:
     service: Any = client.app.state.service  # type: ignore[attr-defined]
     [version] = service.predictors.loaded[:1]
-    file = settings.home / "reports" / registry.card_file(version.model.name, version.model.version)
+    file = Path(registry.card_page(settings, version.model.name, version.model.version))
     file.parent.mkdir()
     file.write_text("<header></header>")
     read = service.read

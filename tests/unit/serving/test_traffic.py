@@ -170,11 +170,9 @@ def test_a_shadow_is_logged_and_answers_nobody(served: TestClient, settings: Set
 def test_the_card_of_a_version_says_as_what_it_is_served_now(served: TestClient, settings: Settings) -> None:
     split(settings, staged(settings), 100, "shadow")
     follow(served)
-    folder = settings.home / "reports"
-    folder.mkdir(exist_ok=True)
     name = "synthetic-mortality"
     for version, said in ((1, "as production since"), (2, "beside the version in production")):
-        (folder / registry.card_file(name, version)).write_text("<header></header>")
+        lake.write_whole(registry.card_page(settings, name, version), b"<header></header>")
         assert said in served.get(f"/models/{name}/{version}/card").text
 
 
