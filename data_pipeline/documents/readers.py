@@ -1,8 +1,9 @@
 """Readers of documents: TXT, Markdown, JSON, JSONL, CSV and PDF. What can't be read is rejected with a reason.
 
 A record of JSON, JSONL or CSV has ``text``, and may have ``title``, ``source``, ``id``, ``date`` (or ``evidence_year``)
-and ``roles``. A row of a CSV table without ``text`` is read as its columns by name. A text file or a PDF may say
-``date: 2024-05-01``, ``Reviewed 2024-05-01`` or ``valid from 1 May 2024`` at its beginning.
+and ``roles``; or it has ``question`` and ``answer``, and is titled by the question. A row of a CSV table with neither
+is read as its columns by name. A text file or a PDF may say ``date: 2024-05-01``, ``Reviewed 2024-05-01`` or
+``valid from 1 May 2024`` at its beginning.
 """
 
 import csv
@@ -216,7 +217,8 @@ def _csv(content: bytes, name: str, result: Read) -> Iterator[dict[str, Any]]:
         raise UnreadableError(
             "It is not CSV: a quotation mark is not closed, or a field is too long."
         ) from error
-    if "text" not in (reader.fieldnames or ()):
+    names = set(reader.fieldnames or ())
+    if "text" not in names and not {"question", "answer"} <= names:
         records = [{**record, "text": _columns(record)} for record in records]
     yield from _records(records, name, result)
 
@@ -296,6 +298,7 @@ def _records(records: Sequence[Any], name: str, result: Read) -> Iterator[dict[s
     for number, record in enumerate(records, start=1):
         if record is None:
             continue
+        record = _answered(record)
         if isinstance(record, Mapping) and isinstance(record.get("text"), str) and record["text"].strip():
             fields = _record(record, name, number)
             if fields["date"] and why_impossible(fields["date"]):
@@ -306,7 +309,9 @@ def _records(records: Sequence[Any], name: str, result: Read) -> Iterator[dict[s
             unusable.append(number)
     if unusable:
         result.reject(
-            name, f"{len(unusable)} of {len(records)} rows hold no `text`; the first is row {unusable[0]}."
+            name,
+            f"{len(unusable)} of {len(records)} rows hold no `text`, nor `question` and `answer`; the first is "
+            f"row {unusable[0]}.",
         )
     if undated:
         result.reject(
@@ -314,6 +319,16 @@ def _records(records: Sequence[Any], name: str, result: Read) -> Iterator[dict[s
             f"Only the dates of {len(undated)} of {len(records)} rows, which are no days of the calendar or lie in the "
             f"future; the first is row {undated[0]}.",
         )
+
+
+def _answered(record: Any) -> Any:
+    """A question with its answer as a text titled by the question, so that the answer is quoted; others as they are."""
+    if not isinstance(record, Mapping) or "text" in record:
+        return record
+    question, answer = record.get("question"), record.get("answer")
+    if not isinstance(question, str) or not isinstance(answer, str) or not answer.strip():
+        return record
+    return {"title": question.strip(), **record, "text": f"{question.strip()}\n\n{answer}"}
 
 
 def _record(record: Mapping[str, Any], name: str, number: int) -> dict[str, Any]:

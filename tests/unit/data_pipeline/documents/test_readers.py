@@ -8,8 +8,11 @@ import pypdf
 import pytest
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, NumberObject
 
+from data_pipeline.clinical_text import text as clinical_text
 from data_pipeline.clinical_text.sentences import sentences
 from data_pipeline.documents import passages, readers
+from data_pipeline.safety import injection
+from data_pipeline.safety.layer import CheckedText
 from mediscale.core.errors import InputError
 
 
@@ -96,7 +99,7 @@ def test_what_cannot_be_read_is_left_out_with_a_reason(
         "photo.jpg": "Files of type .jpg are not read; csv, json, jsonl, markdown, md, pdf, txt are.",
         "broken.pdf": "It is damaged, or no PDF.",
         "empty.txt": "It holds no text; a scanned page needs text recognition first.",
-        "half.jsonl": "2 of 3 rows hold no `text`; the first is row 2.",
+        "half.jsonl": "2 of 3 rows hold no `text`, nor `question` and `answer`; the first is row 2.",
         "none.json": "It is not JSON.",
         "locked.pdf": "It is encrypted; save it without a password.",
         "scan.pdf": "It holds no text; a scanned page needs text recognition first.",
@@ -114,6 +117,21 @@ def test_a_table_is_read_row_by_row(tmp_path: Path, delimiter: str) -> None:
         ("poison: methanol; antidote: fomepizole", "row 1", "2025"),
         ("poison: iron", "row 2", ""),
     ]
+
+
+def test_questions_with_answers_are_titled_by_the_question(tmp_path: Path) -> None:
+    """Read by columns, "answer fifth lumbar root" was an instruction to a model to answer as root."""
+    question, answer = "Which root does weak inversion point to in foot drop?", "fifth lumbar root"
+    (tmp_path / "a.csv").write_text(f"question,answer\n{question},{answer}\nWhy?,\n")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"question": question, "answer": answer, "id": "row 1"}))
+    read = readers.read([tmp_path])
+    assert [(d.title, d.text, d.place) for d in read.documents] == [
+        (question, f"{question}\n\n{answer}", "row 1")
+    ] * 2
+    assert [(each.file, each.reason) for each in read.rejected] == [
+        ("a.csv", "1 of 2 rows hold no `text`, nor `question` and `answer`; the first is row 2.")
+    ]
+    assert not injection.check(CheckedText(clinical_text.read(read.documents[0].text))).findings
 
 
 def test_passages_of_a_pdf_know_their_section(tmp_path: Path) -> None:
