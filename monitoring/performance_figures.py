@@ -22,7 +22,7 @@ from training.evaluation import matured_outcomes, subgroups
 from training.evaluation.evaluation_report import Evidence
 from training.evaluation.performance import Performance
 from training.statistics.bootstrap import Resamples
-from training.statistics.estimate import Estimate
+from training.statistics.estimate import NOT_ESTIMABLE, Estimate
 from training.training_examples import ATTRIBUTES, Examples
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _RESAMPLES = 500
 Basis = Literal["measured", "estimated", "inputs"]
-_NONE = Estimate(value=None, low=None, high=None)
 Limits = tuple[float | None, float | None]
 """What an interval must reach: from above the first, from below the second."""
 
@@ -54,7 +53,7 @@ class Figure:
     metric: str
     n: int | None
     events: int | None = None
-    estimate: Estimate = _NONE
+    estimate: Estimate = NOT_ESTIMABLE
     limits: Limits = (None, None)
     attribute: str = ""
     value: str = ""
@@ -118,7 +117,7 @@ class Judge:
         if alarms is not None and not is_small(flagged):
             figures["ppv"] = alarms.ppv
         for metric in (*promised, *(name for name in figures if name not in promised)):
-            estimate, limits = figures.get(metric, _NONE), promised.get(metric, (None, None))
+            estimate, limits = figures.get(metric, NOT_ESTIMABLE), promised.get(metric, (None, None))
             yield Figure(start, end, "measured", metric, **counts, estimate=estimate, limits=limits)
         if judged:
             yield from self._subgroups(start, end, performance)
@@ -145,8 +144,8 @@ class Judge:
                 "attribute": group.attribute,
                 "value": group.value,
             }
-            gap, intercept = group.auroc_gap or _NONE, group.calibration_intercept or _NONE
-            yield Figure(start, end, "measured", "auroc", **whose, estimate=group.auroc or _NONE)
+            gap, intercept = group.auroc_gap or NOT_ESTIMABLE, group.calibration_intercept or NOT_ESTIMABLE
+            yield Figure(start, end, "measured", "auroc", **whose, estimate=group.auroc or NOT_ESTIMABLE)
             least = (-self.policy.subgroup_gap_max, None)
             yield Figure(start, end, "measured", "auroc_gap", **whose, estimate=gap, limits=least)
             both = self.policy.calibration_intercept
@@ -175,7 +174,7 @@ def _estimated(start: datetime, end: datetime, rows: "pa.Table") -> Iterator[Fig
     many = not is_small(len(np.unique(subjects)))
     expected = estimated_performance.estimate(risk, subjects, _RESAMPLES) if many else {}
     for metric in estimated_performance.METRICS:
-        yield Figure(start, end, "estimated", metric, n, estimate=expected.get(metric, _NONE))
+        yield Figure(start, end, "estimated", metric, n, estimate=expected.get(metric, NOT_ESTIMABLE))
 
 
 def of_drift(window: drift.Result | None) -> Iterator[Figure]:

@@ -1,7 +1,6 @@
 """The verb ``transport``: it evaluates a version on the patients of another dataset."""
 
 import argparse
-from math import isnan
 from typing import TYPE_CHECKING
 
 from mediscale.cli.verbs import Verb, add_version
@@ -30,9 +29,11 @@ def _transport(options: argparse.Namespace) -> int:
     trained = Lineage(home).maker(registry.model_name(dataset, task), number)
     frozen = calls.newest_night(home, "training_set", options.to, task)
     if frozen is None:
+        labelled = calls.newest_night(home, "labels", options.to, task) is not None
+        advice = "its run ended before one was made, as where too few have the outcome or lack it: `mediscale runs`"
+        first = f"run `mediscale run --task {task}` on its extract first"
         raise NotFoundError(
-            f"The home has no training set of {options.to} for {task}; run `mediscale run --task {task}` on its "
-            "extract first."
+            f"The home has no training set of {options.to} for {task}; {advice if labelled else first}."
         )
     transported = transport.run(
         home,
@@ -64,8 +65,9 @@ def _transported(transported: "Transport", dataset: str) -> list[str]:
     lines += ["", f"  {'recalibrated with':<24}{'slope':>10}{'intercept':>12}{'log loss':>12}  of the others"]
     for one in transported.recalibrations:
         who = f"{one.patients:,} patients" if one.patients else "nobody"
-        slope = "–" if isnan(one.calibration_slope) else f"{one.calibration_slope:.2f}"
-        lines.append(f"  {who:<24}{slope:>10}{one.calibration_intercept:>12.2f}{one.log_loss:>12.4f}")
+        figures = ((one.calibration_slope, 10, 2), (one.calibration_intercept, 12, 2), (one.log_loss, 12, 4))
+        cells = ("–".rjust(w) if figure is None else f"{figure:{w}.{d}f}" for figure, w, d in figures)
+        lines.append(f"  {who:<24}{''.join(cells)}")
     if len(transported.recalibrations) == 1:
         lines.append("  There are too few patients to recalibrate with some and to judge on the others.")
     lines += ["", f"  {'most important inputs':<40}{'missing':>10}{'in training':>14}{'shift (SD)':>12}"]

@@ -14,7 +14,7 @@ from mediscale.core.tasks import TaskName
 from mediscale.report import labels
 from mediscale.report.svg import BLUE, FAINT, ORANGE, Chart, chart, drawing
 from mediscale.storage import lake
-from training.statistics.estimate import Estimate
+from training.statistics.estimate import NOT_ESTIMABLE, Estimate
 
 METRICS = ("auroc", "log_loss", "calibration_slope", "calibration_intercept", "ppv")
 _HEIGHT = 3.2
@@ -91,7 +91,7 @@ def _alarms(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def over_time(name: str, windows: Sequence[Window]) -> Chart | None:
     """The AUROC window by window: measured ones filled, with what was promised, estimated ones hollow."""
-    if all(window.figures.get("auroc", _NONE).value is None for window in windows):
+    if all(window.figures.get("auroc", NOT_ESTIMABLE).value is None for window in windows):
         return None
     with drawing(_HEIGHT) as (figure, axes):
         for measured, colour, face in ((True, BLUE, BLUE), (False, ORANGE, "none")):
@@ -106,7 +106,7 @@ def over_time(name: str, windows: Sequence[Window]) -> Chart | None:
         described = "; ".join(
             f"{w.start:%Y-%m-%d} {w.basis}: {w.figures['auroc'].value:.3f}"
             for w in windows
-            if w.figures.get("auroc", _NONE).value is not None
+            if w.figures.get("auroc", NOT_ESTIMABLE).value is not None
         )
         caption = (
             "Discrimination since the decision. Filled: measured, by windows whose outcomes have all matured. Hollow: "
@@ -116,11 +116,8 @@ def over_time(name: str, windows: Sequence[Window]) -> Chart | None:
         return chart(figure, f"{name}-over-time", "Performance over time", described, caption)
 
 
-_NONE = Estimate(value=None, low=None, high=None)
-
-
 def _points(axes: Any, windows: Sequence[Window], colour: str, face: str) -> None:
-    estimated = [w for w in windows if w.figures.get("auroc", _NONE).value is not None]
+    estimated = [w for w in windows if w.figures.get("auroc", NOT_ESTIMABLE).value is not None]
     if not estimated:
         return
     middles = [w.start + (w.end - w.start) / 2 for w in estimated]

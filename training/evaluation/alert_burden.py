@@ -25,7 +25,7 @@ from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from training import training_examples
 from training.evaluation.evaluation_report import AlertBurden, LeadTime
-from training.statistics.estimate import Estimate
+from training.statistics.estimate import NOT_ESTIMABLE, Estimate
 from training.statistics.metrics import Floats
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _reciprocal(share: Estimate) -> Estimate:
     """1/PPV (Romero-Brufau et al. 2015, doi:10.1186/s13054-015-0999-1), its ends those of the PPV turned round; without
     an upper end where the PPV may be 0."""
     if not share.value:
-        return Estimate(value=None, low=None, high=None)
+        return NOT_ESTIMABLE
     low, high = (1 / end if end else None for end in (share.high, share.low))
     return Estimate(value=1 / share.value, low=low, high=high)
 

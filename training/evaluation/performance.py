@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mediscale.core.privacy import SMALL_COUNT
+from mediscale.core.errors import InputError
+from mediscale.core.privacy import SMALL_COUNT, count
 from training.evaluation.evaluation_report import (
     Alarms,
     Baseline,
@@ -22,8 +23,8 @@ from training.evaluation.evaluation_report import (
     Together,
 )
 from training.statistics import curves, metrics
-from training.statistics.bootstrap import Resamples
-from training.statistics.estimate import Estimate
+from training.statistics.bootstrap import Resamples, Weighted
+from training.statistics.estimate import NOT_ESTIMABLE, Estimate
 from training.statistics.metrics import Floats, Metric
 
 if TYPE_CHECKING:
@@ -41,16 +42,32 @@ METRICS: dict[str, Metric] = {
 _BINS = 10
 _BIN_ROWS = 30
 """Rows that a bin of the calibration curve holds at least; fewer say nothing."""
+_TELL_THE_SHARE = frozenset({"auprc"})
+"""Metrics from which the share with the outcome follows where risks are alike: withheld as the curves are."""
 Rows = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Performance:
-    """Risks (n) given to held-out rows, and the resamples of their patients."""
+    """Risks (n) given to held-out rows, and the resamples of their patients.
+
+    Every figure of fewer than ``SMALL_COUNT`` patients is withheld, as not estimable: their outcomes would show.
+
+    Raises:
+        InputError: a risk is missing or no probability.
+    """
 
     rows: "Examples"
     risk: Floats
     resamples: Resamples
+
+    def __post_init__(self) -> None:
+        wrong = int(np.count_nonzero(~((self.risk >= 0) & (self.risk <= 1))))
+        if wrong:
+            raise InputError(
+                f"{count(wrong)} of {count(len(self.risk))} answers hold a risk that is missing or not between 0 and "
+                "1; nothing is measured on them: restore the log or the model that they come from."
+            )
 
     def estimate(self, metric: Metric) -> Estimate:
         """A metric of the risks, with its interval."""
@@ -58,12 +75,22 @@ class Performance:
 
     def of(self, metric: Metric, risk: Floats) -> Estimate:
         """A metric of other risks for the same rows."""
-        return self.resamples.estimate(lambda w: metric(self.rows.outcomes, risk, w))
+        return self._estimate(lambda w: metric(self.rows.outcomes, risk, w))
 
     def gain(self, metric: Metric, other: Floats) -> Estimate:
         """This model's metric minus the other's, on the same resamples."""
         y = self.rows.outcomes
-        return self.resamples.estimate(lambda w: metric(y, self.risk, w) - metric(y, other, w))
+        return self._estimate(lambda w: metric(y, self.risk, w) - metric(y, other, w))
+
+    def _estimate(self, figure: Weighted) -> Estimate:
+        return self.estimates(lambda w: figure(w)[:, None])[0]
+
+    def estimates(self, figures: Weighted) -> tuple[Estimate, ...]:
+        """Several figures at once; ``figures`` takes weights (k, n) and returns (k, figures)."""
+        if self.rows.patients >= SMALL_COUNT:
+            return self.resamples.estimates(figures)
+        n: int = figures(metrics.unweighted(self.rows.outcomes)).shape[1]
+        return (NOT_ESTIMABLE,) * n
 
     def part(self, chosen: Rows) -> "Performance":
         """The performance on some of the rows, whose patients are resampled among themselves."""
@@ -82,8 +109,12 @@ class Performance:
         )
 
     def all_metrics(self) -> dict[str, Estimate]:
-        """Each of ``METRICS``, by name."""
-        return {name: self.estimate(metric) for name, metric in METRICS.items()}
+        """Each of ``METRICS``, by name; without those that tell the share with the outcome where a class is few."""
+        withheld = frozenset() if self.both_classes_are_many() else _TELL_THE_SHARE
+        return {
+            name: NOT_ESTIMABLE if name in withheld else self.estimate(metric)
+            for name, metric in METRICS.items()
+        }
 
     def all_curves(self) -> Curves:
         """The curves over all operating points; empty where a class has fewer than ``SMALL_COUNT`` patients."""
@@ -139,7 +170,11 @@ class Performance:
         return Bin(counts=part.counts, predicted=float(part.risk.mean()), observed=rate)
 
     def net_benefit(self, threshold: float) -> Benefit:
-        """Net benefit per patient of acting at or above a threshold, beside acting on everybody and on nobody."""
+        """Net benefit per patient of acting at or above a threshold, beside acting on everybody and on nobody; not
+        estimable where the curves are empty, for that of acting on everybody tells how many have the outcome."""
+        if not self.both_classes_are_many():
+            nothing = dict.fromkeys(("model", "treat_all", "over_best_alternative"), NOT_ESTIMABLE)
+            return Benefit(threshold=threshold, **nothing)
         metric, everybody = metrics.net_benefit(threshold), np.ones(len(self.rows))
         y = self.rows.outcomes
 
@@ -150,7 +185,7 @@ class Performance:
             threshold=threshold,
             model=self.estimate(metric),
             treat_all=self.of(metric, everybody),
-            over_best_alternative=self.resamples.estimate(over_alternatives),
+            over_best_alternative=self._estimate(over_alternatives),
         )
 
     def baseline(self, kind: str, name: str, source: str, risk: Floats) -> Baseline:
@@ -219,7 +254,7 @@ class Performance:
             missing_inputs=0,
             auroc_gain=self.gain(metrics.auroc, risk),
             log_loss_gain=_negative(self.gain(metrics.log_loss, risk)),
-            probability_better=float(np.mean(losses > 0)),
+            probability_better=None if self.rows.patients < SMALL_COUNT else float(np.mean(losses > 0)),
         )
 
 

@@ -164,7 +164,7 @@ def measure(
             columns += [under, auroc - under, metrics.calibration_intercept(y, risk, w) - intercept]
         return np.stack(columns, axis=1)
 
-    estimates = held_out.resamples.estimates(changes)
+    estimates = held_out.estimates(changes)
     tests = []
     for i, stress in enumerate(stresses):
         auroc, loss, shift = estimates[3 * i : 3 * i + 3]

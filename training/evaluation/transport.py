@@ -7,12 +7,14 @@ back (van Calster et al. 2019, doi:10.1186/s12916-019-1466-7).
 """
 
 from collections.abc import Iterator
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mediscale.core.annotations import PatientCount
 from mediscale.core.errors import InputError, QualityError
+from mediscale.core.privacy import SMALL_COUNT, count
 from mediscale.core.refs import Frozen, ModelRef, TableRef
 from mediscale.core.settings import Settings
 from mediscale.core.tasks import TaskName
@@ -35,12 +37,13 @@ _INPUTS = 10
 
 
 class Recalibration(Frozen):
-    """The calibration among all other patients after a refit on some, as the mean of several draws of these."""
+    """The calibration among all other patients after a refit on some, as the mean of several draws of these; a
+    figure is null where one of the draws has none."""
 
     patients: PatientCount
-    calibration_slope: float
-    calibration_intercept: float
-    log_loss: float
+    calibration_slope: float | None
+    calibration_intercept: float | None
+    log_loss: float | None
 
 
 class InputShift(Frozen):
@@ -74,7 +77,7 @@ def run(
 
     Raises:
         InputError: the other table lacks inputs of the version.
-        QualityError: it has patients of one outcome only.
+        QualityError: it has too few patients to tell a figure of, or patients of one outcome only.
         StorageError: the model's files are not those that were registered.
     """
     predictor = tabular.load(settings, model, task)
@@ -84,6 +87,11 @@ def run(
             f"{other} lacks {len(missing)} of the {len(features)} inputs of {model}; build it with the same task."
         )
     rows = training_examples.load(settings, other, None, features)
+    if rows.patients < SMALL_COUNT:
+        raise QualityError(
+            f"{other} has {count(rows.patients)} patients; {model} is judged on at least {SMALL_COUNT}: land a larger "
+            "extract."
+        )
     if rows.events in (0, len(rows)):
         raise QualityError(f"All rows of {other} have one outcome; {model} can't be judged on them.")
     train = training_examples.load(settings, trained_on, "train", features)
@@ -131,7 +139,8 @@ def _measured(n: int, draws: list[tuple[Floats, NDArray[np.bool_]]], rows: Examp
         ]
         for log_odds, judged in draws
     ]
-    slope, intercept, loss = np.nanmean(figures, axis=0).tolist()
+    means = np.mean(figures, axis=0).tolist()
+    slope, intercept, loss = (mean if isfinite(mean) else None for mean in means)
     return Recalibration(patients=n, calibration_slope=slope, calibration_intercept=intercept, log_loss=loss)
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from training.statistics.estimate import Estimate
+from training.statistics.estimate import NOT_ESTIMABLE, Estimate
 from training.statistics.metrics import Floats
 
 Weighted = Callable[[Floats], Floats]
@@ -90,7 +90,7 @@ def percentile_estimate(value: float, drawn: Floats) -> Estimate:
     same.
     """
     if not np.isfinite(value):
-        return Estimate(value=None, low=None, high=None)
+        return NOT_ESTIMABLE
     usable = drawn[np.isfinite(drawn)]
     if len(usable) < _USABLE * len(drawn) or not len(usable):
         return Estimate(value=value, low=None, high=None)

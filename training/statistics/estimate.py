@@ -48,3 +48,7 @@ class Estimate(Frozen):
         if self.interval is None:
             return f"{self.value:{number}} (no interval)"
         return f"{self.value:{number}} ({self.low:{number}} to {self.high:{number}})"
+
+
+NOT_ESTIMABLE = Estimate(value=None, low=None, high=None)
+"""The estimate of a figure that has no value, or whose value is withheld."""

@@ -87,7 +87,10 @@ def sigmoid(x: Floats) -> Floats:
 
 
 def by_score(y: Floats, p: Floats, w: Floats) -> tuple[Floats, Floats]:
-    """Weight of cases and of non-cases at each distinct score, ascending: two arrays (k, distinct)."""
+    """Weight of cases and of non-cases at each distinct score, ascending: two arrays (k, distinct); NaN where a score
+    is missing, which has no rank."""
+    if np.isnan(p).any():
+        return np.full((len(w), 1), np.nan), np.full((len(w), 1), np.nan)
     order = np.argsort(p, kind="stable")
     starts = np.flatnonzero(np.diff(p[order], prepend=-np.inf) > 0)
     ranked, outcome = w[:, order], y[order]

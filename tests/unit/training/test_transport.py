@@ -1,5 +1,7 @@
 """What another hospital makes of a model's calibration, and what recalibration with some of its patients buys."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -41,3 +43,12 @@ def test_as_many_patients_as_are_refitted_on_remain_to_judge() -> None:
     log_odds = np.random.default_rng(0).normal(-1.5, 1, N)
     rows = _rows(log_odds, 1).where(np.arange(N) < 250)
     assert [one.patients for one in transport.recalibrations(log_odds[:250], rows)] == [0, 50, 100]
+
+
+def test_where_all_are_answered_alike_there_is_no_slope_and_neither_a_nan_nor_a_warning() -> None:
+    log_odds = np.full(N, -1.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measured = list(transport.recalibrations(log_odds, _rows(log_odds, 1)))
+    assert {one.calibration_slope for one in measured} == {None}
+    assert None not in {figure for one in measured for figure in (one.calibration_intercept, one.log_loss)}
