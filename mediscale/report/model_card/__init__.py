@@ -22,7 +22,7 @@ def write(settings: Settings, card: ModelCard, html: Path) -> tuple[Path, Path]:
         lake.write_whole(registry.card_page(settings, card.model.name, card.model.version), content.encode())
     except Exception as error:  # whatever a store can raise at whoever may only read
         log.warning(
-            "%s can't be written (%s), so servers have not this card of %s.",
+            "%s can't be written (%s), so servers do not have this card of %s.",
             settings.artifact_root,
             type(error).__name__,
             card.model,

@@ -86,7 +86,7 @@ def test_a_card_begins_with_what_the_version_is_for_and_how_good_it_is(
     assert model_card.write(settings, card, html) == (html, json_file), (
         "whoever may only read has a card, too"
     )
-    assert "servers have not this card of synthetic-mortality" in caplog.text
+    assert "servers do not have this card of synthetic-mortality" in caplog.text
     assert json.loads(json_file.read_text())["glance"]["figures"][0]["value"] == card.glance.figures[0].value
 
 
