@@ -1,11 +1,14 @@
 """Grounded answers: sentences quoted from a passage for each fact that is asked for, or an abstention. Nothing is said
 that no source says."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from data_pipeline.clinical_text import text as clinical_text
 from data_pipeline.clinical_text.sentences import Span
 from data_pipeline.clinical_text.stated_dates import stated_dates
+from data_pipeline.drugs.mentions import packaged
 from data_pipeline.retrieval.aspects import aspect
 from data_pipeline.retrieval.candidates import Candidates, Compared, candidates, evidence, first_row
 from data_pipeline.retrieval.embedder import Vectors
@@ -28,6 +31,9 @@ READ = 20
 """Best passages in which a word of the question that the index does not have is looked for in another form."""
 FEWEST_WORDS = 2
 """Of a sentence that is quoted: a row of a table may be a drug and its unit."""
+MOST_NAMES = 12
+"""Words of a letterhead at most."""
+_CONTACT = re.compile(r"@|\d{3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +251,9 @@ def _quotable(texts: Sequence[str], title: str, asked: Subject) -> list[int]:
     saying = [
         place
         for place, text in enumerate(texts)
-        if _says_something(text, title) and (of_drug[place] or not asked.is_dose_of_another(text))
+        if _says_something(text, title)
+        and not (place == 0 and _is_letterhead(text))
+        and (of_drug[place] or not asked.is_dose_of_another(text))
     ] or list(range(len(texts)))
     if any(asked.is_apart_from(text) for text in texts):
         saying = [place for place in saying if asked.has_patients_in(texts[place])] or saying
@@ -258,6 +266,21 @@ def _says_something(sentence: str, title: str) -> bool:
     stated = next(stated_dates(sentence), None)
     rest = sentence[: stated.start] + sentence[stated.end :] if stated else sentence
     return sentence.lstrip("# ") not in title and len(spelled(rest)) >= FEWEST_WORDS
+
+
+def _is_letterhead(text: str) -> bool:
+    """Whether the first line of a passage only names a ward, a hospital or a subject: few words, most of them with a
+    capital, no end of a sentence, and no drug, telephone number or mail address, which somebody may ask for."""
+    names = [word for word in text.split() if word[0].isalpha()]
+    capitals = sum(word[0].isupper() for word in names)
+    return (
+        text[0].isalpha()
+        and text[-1].isalnum()
+        and len(names) <= MOST_NAMES
+        and 3 * capitals >= 2 * len(names)
+        and not _CONTACT.search(text)
+        and not packaged().find(clinical_text.read(text))
+    )
 
 
 def _quote(passage: Passage, span: Span) -> Sentence:

@@ -9,7 +9,7 @@ import pytest
 from fixtures.indexed_documents import ANYBODY, FOR_CLINICIANS, index_of
 
 from data_pipeline.documents import corpus, readers
-from data_pipeline.documents.passages import table
+from data_pipeline.documents.passages import Document, table
 from data_pipeline.retrieval import Index, answer_from, support
 from data_pipeline.retrieval.embedder import Embedder
 from mediscale.core.errors import NotFoundError, StorageError
@@ -128,6 +128,24 @@ def test_what_is_quoted_has_what_is_asked_and_not_what_is_near_to_it(
     answer = answer_from(passages_index, question)
     assert {citation.place.partition("/")[2] for s in answer.sentences for citation in s.citations} == {place}
     assert quote in answer.text
+
+
+@pytest.mark.parametrize(
+    ("first", "is_quoted"),
+    [
+        ("Stroke Unit, St. Elsewhere Hospital\nNeurology, ward 7", False),
+        ("Stroke Unit, Telephone 0123 456", True),
+        ("Stroke Unit and Vitamin K", True),
+        ("The Stroke Unit Admits Everybody.", True),
+        ("stroke unit beds are full", True),
+    ],
+)
+def test_a_letterhead_is_no_answer(embedder: Embedder, tmp_path: Path, first: str, is_quoted: bool) -> None:
+    text = f"{first}\n\nWho has an acute stroke is admitted at once. A physiotherapist comes within a day."
+    document = Document(file="a.txt", source="a.txt", text=text, digest="0" * 64, date="", roles=())
+    answer = answer_from(index_of(embedder, table([document]), tmp_path / "1"), "stroke unit")
+    assert not answer.abstained
+    assert (" ".join(first.split()) in answer.text) == is_quoted
 
 
 def test_vectors_are_of_unit_length_and_do_not_depend_on_their_batch(embedder: Embedder) -> None:
