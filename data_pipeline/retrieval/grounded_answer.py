@@ -33,7 +33,8 @@ FEWEST_WORDS = 2
 """Of a sentence that is quoted: a row of a table may be a drug and its unit."""
 MOST_NAMES = 12
 """Words of a letterhead at most."""
-_CONTACT = re.compile(r"@|\d{3}")
+_FIGURE = re.compile(r"@|\d[^\w\n]*\w")
+"""A mail address, a telephone number, or a value: more than the one digit of a ward at a line's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +271,7 @@ def _says_something(sentence: str, title: str) -> bool:
 
 def _is_letterhead(text: str) -> bool:
     """Whether the first line of a passage only names a ward, a hospital or a subject: few words, most of them with a
-    capital, no end of a sentence, and no drug, telephone number or mail address, which somebody may ask for."""
+    capital, no end of a sentence, and no drug, value, telephone number or mail address, which somebody may ask for."""
     names = [word for word in text.split() if word[0].isalpha()]
     capitals = sum(word[0].isupper() for word in names)
     return (
@@ -278,7 +279,7 @@ def _is_letterhead(text: str) -> bool:
         and text[-1].isalnum()
         and len(names) <= MOST_NAMES
         and 3 * capitals >= 2 * len(names)
-        and not _CONTACT.search(text)
+        and not _FIGURE.search(text)
         and not packaged().find(clinical_text.read(text))
     )
 

@@ -135,6 +135,7 @@ def test_what_is_quoted_has_what_is_asked_and_not_what_is_near_to_it(
     [
         ("Stroke Unit, St. Elsewhere Hospital\nNeurology, ward 7", False),
         ("Stroke Unit, Telephone 0123 456", True),
+        ("Stroke Unit Target INR 2-3", True),
         ("Stroke Unit and Vitamin K", True),
         ("The Stroke Unit Admits Everybody.", True),
         ("stroke unit beds are full", True),
