@@ -17,7 +17,7 @@ from mediscale.core.settings import Settings
 from mediscale.storage import lake
 from mediscale.storage.logged_predictions import Question
 from monitoring import outcomes
-from monitoring.outcomes import MIN_EVENTS_PER_CLASS, Performance
+from monitoring.outcomes import Performance
 from training.evaluation import matured_outcomes
 from training.statistics.bootstrap import Resamples
 from training.statistics.estimate import Estimate
@@ -69,7 +69,7 @@ def compare(
     answered, by outcomes that are known at ``as_of``, the caller's clock."""
     questions = [replace(answers, arm=name) for name in ("control", arm)]
     measured = [outcomes.measure(settings, predictions, labels, each, as_of) for each in questions]
-    estimable = all(min(one.events, one.n - one.events) >= MIN_EVENTS_PER_CLASS for one in measured)
+    estimable = all(one.auroc is not None for one in measured)
     difference = None
     if estimable and arm != "shadow":
         joined = [matured_outcomes.join(settings, predictions, labels, each, as_of) for each in questions]

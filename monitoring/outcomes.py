@@ -17,8 +17,8 @@ from training.statistics import metrics
 from training.statistics.bootstrap import Resamples
 from training.statistics.estimate import Estimate
 
-MIN_EVENTS_PER_CLASS = 10
-"""Outcomes that happened, and that did not, below which nothing is estimated."""
+MIN_PATIENTS_PER_CLASS = 10
+"""Patients whose outcome happened, and whose did not, below which nothing is estimated."""
 _RESAMPLES = 500
 
 
@@ -46,10 +46,11 @@ def measure(
     matured = matured_outcomes.join(settings, predictions, labels, question, as_of)
     outcome = np.asarray(matured["boolean_value"].to_numpy(zero_copy_only=False), dtype=np.float64)
     events = int(outcome.sum())
-    if min(events, len(outcome) - events) < MIN_EVENTS_PER_CLASS:
+    subjects = np.asarray(matured["subject_id"].to_numpy(), dtype=np.int64)
+    if min(len(np.unique(subjects[outcome == k])) for k in (0, 1)) < MIN_PATIENTS_PER_CLASS:
         return Performance(n=len(outcome), events=events)
     risk = np.asarray(matured["risk"].to_numpy(), dtype=np.float64)
-    drawn = Resamples(np.asarray(matured["subject_id"].to_numpy(), dtype=np.int64), _RESAMPLES, seed=0)
+    drawn = Resamples(subjects, _RESAMPLES, seed=0)
     return Performance(
         n=len(outcome),
         events=events,

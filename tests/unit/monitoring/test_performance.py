@@ -169,3 +169,16 @@ def test_an_infinite_input_is_a_sentence(settings: Settings) -> None:
     predictions = write(settings, PREDICTIONS, "predictions", 20, sequence=list(range(20)), features=features)
     with pytest.raises(InputError, match=r"^12 predictions in .* hold an infinite input"):
         prediction_window.load(settings, predictions, WHOLE, 1, np.random.default_rng(0))
+
+
+def test_many_predictions_of_few_patients_are_the_outcomes_of_few(settings: Settings) -> None:
+    """Nine patients of twenty days each, with outcomes enough by rows: their AUROC would be that of nine people."""
+    n, hours = 180, [DAY + timedelta(hours=i) for i in range(180)]
+    moment = {"subject_id": [i % 9 for i in range(n)], "prediction_time": hours}
+    risk = np.random.default_rng(0).random(n).tolist()
+    predictions = write(settings, PREDICTIONS, "predictions", n, sequence=list(range(n)), risk=risk, **moment)
+    died = [i % 9 < 4 for i in range(n)]
+    known = {"known_time": [at + timedelta(days=30) for at in hours]}
+    labels = write(settings, LABELS, "labels_mortality", n, boolean_value=died, **moment, **known)
+    measured = outcomes.measure(settings, predictions, labels, WHOLE, LATER)
+    assert (measured.n, measured.events, measured.auroc, measured.brier) == (180, 80, None, None)
