@@ -39,7 +39,8 @@ _BEFORE = (
 """What stands before the first drug, and what then stands between the two."""
 _LISTED = re.compile(r"(?:(?:and |or |and or )?|such as |like |including |e ?g )")
 _TAKEN = {"on ", "with ", "take ", "takes ", "taking ", "receive ", "receives ", "receiving ", "using "}
-"""After which a drug before a comma may be what the patient takes: "on warfarin, ibuprofen or naproxen is …"."""
+"""After which a drug may be what the patient takes: "on warfarin, ibuprofen or naproxen is …", "takes warfarin, or
+ibuprofen as needed"."""
 _SEVERAL = re.compile(r"(?:are|were) .*")
 _COMBINED = re.compile(
     r" (?:together|combin\w+|concomitant\w*|concurrent\w*|simultaneous\w*|alongside|both|plus|co|co(?:admin|prescri)\w+"
@@ -77,7 +78,7 @@ def _pairs(text: ClinicalText, start: int, mentions: list[DrugMention]) -> Itera
     """The alternatives of a sentence: within a list by "or", and between two lists that stand side by side."""
     lists = list(_lists(text, mentions))
     for (first, *others), joined in lists:
-        if "or" in joined and "and" not in joined:
+        if "or" in joined and "and" not in joined and not _is_taken(text, first):
             yield from map(frozenset, combinations(map(name_of, (first, *others)), 2))
         elif not joined and _INSTEAD.fullmatch(_words(text, start, first.first)):
             yield from (frozenset((name_of(first), name_of(other))) for other in others)
@@ -103,9 +104,7 @@ def _lists(text: ClinicalText, mentions: list[DrugMention]) -> Iterator[tuple[li
     joined: set[str] = set()
     for mention in mentions:
         gap = _words(text, drugs[-1].last, mention.first) if drugs else ""
-        is_of_patient = (
-            len(drugs) == 1 and not gap and _words(text, drugs[0].first - 1, drugs[0].first) in _TAKEN
-        )
+        is_of_patient = len(drugs) == 1 and not gap and _is_taken(text, drugs[0])
         if drugs and (is_of_patient or not _LISTED.fullmatch(gap)):
             yield drugs, joined
             drugs, joined = [], set()
@@ -115,6 +114,10 @@ def _lists(text: ClinicalText, mentions: list[DrugMention]) -> Iterator[tuple[li
         drugs.append(mention)
     if drugs:
         yield drugs, joined
+
+
+def _is_taken(text: ClinicalText, mention: DrugMention) -> bool:
+    return _words(text, mention.first - 1, mention.first) in _TAKEN
 
 
 def _opens(text: ClinicalText, mention: DrugMention) -> bool:

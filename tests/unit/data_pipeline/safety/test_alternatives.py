@@ -30,6 +30,7 @@ TOGETHER = (
     "Take {a} together with {b}.",
     "{a} or {b} must not be taken together.",
     "{a} and/or {b} is given.",
+    "The patient takes {a}, or {b} as needed.",
     "Add {a} rather than paracetamol to {b}.",
     "{a} is preferred to paracetamol in a patient on {b}.",
     "{a} rather than paracetamol and {b}.",
